@@ -1,0 +1,247 @@
+package tasks
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// Client is what app servers, the command line and the console use: it records invalidations,
+// reads the cache through, and enqueues work. It is safe for concurrent use by thousands of
+// goroutines; make one a process.
+type Client struct {
+	cfg     Config
+	keys    Keys
+	tmpl    Template
+	queue   redis.UniversalClient
+	cache   redis.UniversalClient
+	asynq   *asynq.Client
+	journal *Journal
+	commits *committer
+	pointer *pointer
+	own     bool // the connections are the client's to close
+}
+
+// maxWaiting bounds the invalidations that wait in a client, in targets (about 100 bytes each).
+const maxWaiting = 1_000_000
+
+// NewClient connects to the Redises that cfg names. Nothing is dialled before the first call.
+func NewClient(cfg Config) (*Client, error) {
+	queue, err := Connect("STOKER_REDIS_URL", cfg.RedisURL)
+	if err != nil {
+		return nil, err
+	}
+	cache := queue
+	if cfg.CacheURL != "" {
+		if cache, err = Connect("STOKER_CACHE_URL", cfg.CacheURL); err != nil {
+			return nil, errors.Join(err, queue.Close())
+		}
+	}
+	c, err := NewClientFrom(queue, cache, cfg)
+	if err != nil {
+		return nil, errors.Join(err, queue.Close(), cache.Close())
+	}
+	c.own = true
+	return c, nil
+}
+
+// NewClientFrom returns a client over connections that the caller keeps and closes.
+func NewClientFrom(queue, cache redis.UniversalClient, cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	tmpl, err := cfg.Template()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg: cfg, keys: cfg.Keys(), tmpl: tmpl, queue: queue, cache: cache,
+		asynq:   asynq.NewClientFromRedisClient(queue),
+		journal: NewJournal(queue, cfg.Keys(), cfg.OriginLag),
+		pointer: newPointer(queue, cfg.Keys(), cfg.Release),
+	}
+	c.commits = &committer{record: c.record, limit: maxWaiting}
+	return c, nil
+}
+
+// Close ends the client. Calls under way may fail.
+func (c *Client) Close() error {
+	c.pointer.close()
+	if !c.own {
+		return nil
+	}
+	err := c.queue.Close()
+	if c.cache != c.queue {
+		err = errors.Join(err, c.cache.Close())
+	}
+	return err
+}
+
+// Release returns the release whose namespace this client reads and fills: the one it is pinned
+// to, or the active one, as of the last message about it (at most [pointerAge] old). Before the
+// first activation it returns [ErrNoRelease].
+func (c *Client) Release(ctx context.Context) (string, error) { return c.pointer.release(ctx) }
+
+// Receipt names a recorded invalidation.
+type Receipt struct {
+	Number int64 `json:"number"`
+}
+
+// Invalidate records that what the targets name is no longer true. Once it returns nil no
+// process's death can lose the call: its targets leave every live namespace (within
+// milliseconds when a worker runs), and are absent from any namespace restored later.
+//
+// Call it after the change is committed at the origin. An error that wraps [ErrNotEnqueued]
+// means that it is recorded and will be applied by a worker's sweep; any other error means
+// that it may or may not be recorded: call again, which is harmless.
+func (c *Client) Invalidate(ctx context.Context, call Invalidation) (Receipt, error) {
+	if err := call.Validate(); err != nil {
+		return Receipt{}, fmt.Errorf("invalidate: %w", err)
+	}
+	number, err := c.commits.submit(ctx, call)
+	return Receipt{number}, err
+}
+
+// recordTimeout bounds one record and the enqueueing of its task.
+const recordTimeout = 10 * time.Second
+
+// record is the committer's work: one record for a group of calls, then its task.
+func (c *Client) record(ctx context.Context, calls []Invalidation) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	r := Record{V: PayloadVersion, ID: rand.Text(), Calls: calls}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return 0, fmt.Errorf("record invalidation: %w", err)
+	}
+	targets := r.Targets()
+	number, err := c.journal.Record(ctx, body, targets)
+	if err != nil {
+		return 0, err
+	}
+	task := Invalidate{Number: number, Targets: len(targets), Sample: targets[:min(sampleTargets, len(targets))]}
+	if _, err := c.Enqueue(ctx, task, asynq.TaskID(InvalidationTaskID(number))); err != nil {
+		return number, fmt.Errorf("invalidation %d: %w: %w", number, ErrNotEnqueued, err)
+	}
+	return number, nil
+}
+
+// Wait returns when the receipt's record is applied in every live namespace, with what it
+// removed, or when ctx ends. It asks at growing intervals of up to 100 ms.
+func (c *Client) Wait(ctx context.Context, r Receipt) (Applied, error) {
+	pause := time.Millisecond
+	for {
+		applied, ok, err := ReadApplied(ctx, c.queue, c.keys, r.Number)
+		if err != nil || ok {
+			return applied, err
+		}
+		select {
+		case <-ctx.Done():
+			return Applied{}, fmt.Errorf("wait for invalidation %d: %w (is a worker running?)", r.Number, ctx.Err())
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, 100*time.Millisecond)
+	}
+}
+
+// taskOptions are the limits of each lane's tasks. asynq turns a timeout under a second into
+// half an hour and no limit on retries into 25, so both are always set. Results are kept only
+// where somebody reads them.
+var taskOptions = map[Lane][]asynq.Option{
+	LaneInvalidate: {asynq.Timeout(5 * time.Minute), asynq.MaxRetry(10)},
+	LaneRelease:    {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},
+	LaneWarm:       {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(time.Hour)},
+	LaneUpkeep:     {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},
+	LaneHealth:     {asynq.Timeout(15 * time.Minute), asynq.MaxRetry(3), asynq.Retention(15 * time.Minute)},
+}
+
+// Enqueue puts a task into its lane and returns its ID: a fresh one unless opts set it. An ID
+// in use already counts as success: it was made by an earlier try whose reply was lost, or by
+// another process for the same work.
+func (c *Client) Enqueue(ctx context.Context, p Payload, opts ...asynq.Option) (string, error) {
+	lane, err := LaneOf(p.TaskType())
+	if err != nil {
+		return "", err
+	}
+	body, err := Encode(p)
+	if err != nil {
+		return "", err
+	}
+	id := p.TaskType() + ":" + rand.Text()
+	all := append([]asynq.Option{asynq.Queue(lane.Queue(c.cfg.App)), asynq.TaskID(id)}, taskOptions[lane]...)
+	all = append(all, opts...)
+	for _, o := range all {
+		if o.Type() == asynq.TaskIDOpt {
+			id = o.Value().(string)
+		}
+	}
+	// One more try under the same ID, which cannot enqueue twice.
+	for try := 0; ; try++ {
+		_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(p.TaskType(), body), all...)
+		switch {
+		case err == nil, errors.Is(err, asynq.ErrTaskIDConflict):
+			return id, nil
+		case try == 1 || ctx.Err() != nil:
+			return id, fmt.Errorf("enqueue %s: %w", p.TaskType(), err)
+		}
+	}
+}
+
+// WarmRequest asks for a warm run.
+type WarmRequest struct {
+	Release string
+	Plan    []byte   // YAML; empty means the worker's own (STOKER_PLAN)
+	Sources []string // empty means all of the plan's
+	Sample  float64  // share of the entries, (0, 1]; 0 means all
+	By
+}
+
+// Warm starts a warm run and returns its ID and the ID of its first task. The run keeps its own
+// copy of the plan: changing the file does not change a run under way.
+func (c *Client) Warm(ctx context.Context, r WarmRequest) (run, taskID string, err error) {
+	run = rand.Text()
+	payload := WarmRun{Run: run, Release: r.Release, Sources: r.Sources, Sample: r.Sample, By: r.By}
+	if err := payload.Validate(); err != nil {
+		return "", "", fmt.Errorf("warm: %w", err)
+	}
+	const kept = 30 * 24 * time.Hour
+	_, err = c.queue.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.HSet(ctx, c.keys.Run(run), "release", r.Release, "plan", r.Plan, "sample", r.Sample,
+			"status", "queued", "created_at", time.Now().UnixMicro())
+		p.Expire(ctx, c.keys.Run(run), kept)
+		p.ZAdd(ctx, c.keys.Runs(r.Release), redis.Z{Score: float64(time.Now().UnixMicro()), Member: run})
+		return nil
+	})
+	if err != nil {
+		return "", "", fmt.Errorf("warm release %q: %w", r.Release, err)
+	}
+	taskID, err = c.Enqueue(ctx, payload)
+	return run, taskID, err
+}
+
+// Rollback brings back an earlier release and returns the task's ID.
+func (c *Client) Rollback(ctx context.Context, to string, by By) (string, error) {
+	return c.Enqueue(ctx, Rollback{To: to, By: by})
+}
+
+// Activate makes a ready release the active one and returns the task's ID.
+func (c *Client) Activate(ctx context.Context, release string, force bool, by By) (string, error) {
+	return c.Enqueue(ctx, Activate{Release: release, Force: force, By: by})
+}
+
+// Snapshot archives a release's namespace and returns the task's ID.
+func (c *Client) Snapshot(ctx context.Context, release string, by By) (string, error) {
+	return c.Enqueue(ctx, Snapshot{Release: release, By: by})
+}
+
+// Expire removes one release's namespace, or those that the retention rule gives up when
+// release is "", and returns the task's ID.
+func (c *Client) Expire(ctx context.Context, release string, noSnapshot bool, by By) (string, error) {
+	return c.Enqueue(ctx, Expire{Release: release, NoSnapshot: noSnapshot, By: by})
+}

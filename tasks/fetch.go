@@ -1,0 +1,211 @@
+package tasks
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	//go:embed lease.lua
+	leaseLua string
+	//go:embed settle.lua
+	settleLua string
+	//go:embed release.lua
+	releaseLua string
+
+	leaseScript   = redis.NewScript(leaseLua)
+	settleScript  = redis.NewScript(settleLua)
+	releaseScript = redis.NewScript(releaseLua)
+)
+
+// Fetched is what Fetch found.
+type Fetched struct {
+	Value   []byte
+	Hit     bool   // it came from the cache
+	Stored  bool   // it was loaded and is now in the cache
+	Release string // whose namespace was read
+}
+
+const (
+	// leaseWait is how long a reader waits for another one's load before it loads by itself.
+	leaseWait = 300 * time.Millisecond
+	// fillJitter makes the probation expiry of a put its own: settle.lua knows a value by it.
+	fillJitter = 500 * time.Millisecond
+)
+
+// Fetch reads an entry through the cache: from the release's namespace, or from load, whose
+// value is then stored under key for ttl (0: without expiry) and listed under tags. One reader
+// at a time loads a missing entry; the others wait briefly, then load without storing.
+//
+// A load that an invalidation of the key, a tag or a prefix overtakes is returned but not kept,
+// however late its put arrives. Only load's errors are returned: when a Redis cannot be reached
+// the page is still served, without its cache.
+func (c *Client) Fetch(ctx context.Context, key string, tags []string, ttl time.Duration, load func(context.Context) ([]byte, error)) (Fetched, error) {
+	if err := validateFill(key, tags, ttl); err != nil {
+		return Fetched{}, fmt.Errorf("fetch: %w", err)
+	}
+	release, err := c.Release(ctx)
+	if err != nil {
+		return c.bypass(ctx, Fetched{}, load)
+	}
+	out := Fetched{Release: release}
+	if hit, err := c.get(ctx, &out, key); hit || err != nil {
+		if err != nil {
+			return c.bypass(ctx, out, load)
+		}
+		return out, nil
+	}
+	f := &fill{c: c, release: release, key: key, tags: tags, ttl: ttl, token: rand.Text()}
+	switch leased, err := f.begin(ctx); {
+	case err != nil:
+		return c.bypass(ctx, out, load)
+	case !leased:
+		if c.awaitOther(ctx, &out, key) {
+			return out, nil
+		}
+		return c.bypass(ctx, out, load)
+	}
+	defer f.end(ctx)
+	if out.Value, err = load(ctx); err != nil {
+		return Fetched{Release: release}, err
+	}
+	out.Stored = f.store(ctx, out.Value)
+	return out, nil
+}
+
+func validateFill(key string, tags []string, ttl time.Duration) error {
+	if err := (Target{KindKey, Bytes(key)}).Validate(); err != nil {
+		return err
+	}
+	for _, t := range tags {
+		if err := (Target{KindTag, Bytes(t)}).Validate(); err != nil {
+			return err
+		}
+	}
+	if ttl < 0 || ttl > 0 && ttl < time.Second {
+		return fmt.Errorf("%w: ttl %v of key %s: use 0 (none) or at least 1s", ErrInvalid, ttl, Bytes(key))
+	}
+	return nil
+}
+
+// bypass loads without storing.
+func (c *Client) bypass(ctx context.Context, out Fetched, load func(context.Context) ([]byte, error)) (Fetched, error) {
+	var err error
+	out.Value, err = load(ctx)
+	return out, err
+}
+
+func (c *Client) get(ctx context.Context, out *Fetched, key string) (hit bool, err error) {
+	value, err := c.cache.Get(ctx, c.tmpl.Key(out.Release, key)).Bytes()
+	switch {
+	case err == nil:
+		out.Value, out.Hit = value, true
+		return true, nil
+	case errors.Is(err, redis.Nil):
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+// awaitOther waits for the lease's holder to store the entry.
+func (c *Client) awaitOther(ctx context.Context, out *Fetched, key string) bool {
+	deadline := time.Now().Add(leaseWait)
+	for pause := 2 * time.Millisecond; time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+		if hit, err := c.get(ctx, out, key); hit || err != nil {
+			return hit
+		}
+	}
+	return false
+}
+
+// fill is one read-through of one entry: lease, mark, load, put, check, settle. Nothing that is
+// not checked outlives the fill limit: the put carries an absolute expiry at the limit, so that
+// a put that arrives later stores nothing, and one whose filler dies vanishes by itself.
+type fill struct {
+	c            *Client
+	release, key string
+	tags         []string
+	ttl          time.Duration
+	token        string // of the lease
+
+	began    time.Time // this process's clock when the server's was serverMS
+	serverMS int64
+	mark     Mark
+}
+
+// begin takes the lease, then the mark; false when another loader holds the lease.
+func (f *fill) begin(ctx context.Context) (bool, error) {
+	limit := f.c.cfg.FillLimit.Milliseconds()
+	f.began = time.Now()
+	reply, err := leaseScript.Run(ctx, f.c.cache, []string{f.leaseKey()}, f.token, limit).Int64Slice()
+	if err != nil {
+		return false, fmt.Errorf("lease %s: %w", Bytes(f.key), err)
+	}
+	f.serverMS = reply[1]
+	if reply[0] == 0 {
+		return false, nil
+	}
+	if f.mark, err = f.c.journal.Mark(ctx); err != nil {
+		f.end(ctx)
+		return false, err
+	}
+	return true, nil
+}
+
+// store puts the value on probation, checks it against the log, and settles it for good or
+// drops it. It reports whether the value stays. Errors leave it to its probation.
+func (f *fill) store(ctx context.Context, value []byte) bool {
+	probation := f.serverMS + f.c.cfg.FillLimit.Milliseconds() - mathrand.Int64N(fillJitter.Milliseconds())
+	if time.Since(f.began) >= f.c.cfg.FillLimit-fillJitter {
+		return false
+	}
+	final, score := int64(0), "+inf"
+	if f.ttl > 0 {
+		final = f.serverMS + (time.Since(f.began) + f.ttl).Milliseconds()
+		score = strconv.FormatInt(final, 10)
+	}
+	key := f.c.tmpl.Key(f.release, f.key)
+	_, err := f.c.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, t := range f.tags { // first the index, then the entry
+			p.Do(ctx, "ZADD", f.c.tmpl.Key(f.release, TagIndex(t)), score, f.key)
+		}
+		p.Do(ctx, "SET", key, value, "PXAT", probation)
+		return nil
+	})
+	if err != nil {
+		return false
+	}
+	stale, err := f.c.journal.Check(ctx, f.release, f.mark, []Tagged{{f.key, f.tags}})
+	if err != nil {
+		return false
+	}
+	if stale[0] {
+		final = -1
+	}
+	settled, err := settleScript.Run(ctx, f.c.cache, []string{key}, probation, final).Int()
+	return err == nil && settled == 1 && !stale[0]
+}
+
+// end gives the lease back, even when the request was cancelled.
+func (f *fill) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	// On an error the lease ends by itself at the fill limit.
+	_ = releaseScript.Run(ctx, f.c.cache, []string{f.leaseKey()}, f.token).Err()
+}
+
+func (f *fill) leaseKey() string { return f.c.tmpl.Key(f.release, LeaseKey(f.key)) }

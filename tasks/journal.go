@@ -1,0 +1,119 @@
+package tasks
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	//go:embed record.lua
+	recordLua string
+	//go:embed mark.lua
+	markLua string
+	//go:embed check.lua
+	checkLua string
+
+	recordScript = redis.NewScript(recordLua)
+	markScript   = redis.NewScript(markLua)
+	checkScript  = redis.NewScript(checkLua)
+)
+
+// Mark is a position in the log: whatever was read after it was taken may be trusted unless an
+// invalidation above it names it. The epoch says of which log.
+type Mark struct {
+	Number int64  `json:"number"` // microseconds since 1970 or, in a burst, one more than the last
+	Epoch  string `json:"epoch"`
+}
+
+// Tagged is an entry's logical key with its tags: all that an invalidation can know it by.
+type Tagged struct {
+	Key  string
+	Tags []string
+}
+
+// Journal is the client's half of the log, in the queue Redis: record, mark, check. What the
+// workers do with it (apply, sweep, replay, trim) is package worker/invalidation.
+// It is safe for concurrent use.
+type Journal struct {
+	queue redis.Scripter
+	keys  Keys
+	lag   time.Duration
+}
+
+// NewJournal returns the journal of the app whose keys are given. originLag is how far the
+// origin that values are read from may lag behind its primary.
+func NewJournal(queue redis.Scripter, keys Keys, originLag time.Duration) *Journal {
+	return &Journal{queue: queue, keys: keys, lag: originLag}
+}
+
+// Record writes targets to the log and to the pending records under one new number. record must
+// be unique; recording it again while it is pending returns the number it has.
+func (j *Journal) Record(ctx context.Context, record []byte, targets []Target) (int64, error) {
+	args := make([]any, 0, 3+len(targets))
+	args = append(args, rand.Text(), record, j.keys.Nudge())
+	for _, t := range targets {
+		args = append(args, t.Member())
+	}
+	reply, err := recordScript.Run(ctx, j.queue, []string{j.keys.LogMeta(), j.keys.Log(), j.keys.Prefixes(), j.keys.Pending()}, args...).StringSlice()
+	if err != nil {
+		return 0, fmt.Errorf("record invalidation: %w", err)
+	}
+	m, err := ParseMark(reply)
+	return m.Number, err
+}
+
+// Mark takes a mark for values that will be read from the origin.
+func (j *Journal) Mark(ctx context.Context) (Mark, error) {
+	reply, err := markScript.Run(ctx, j.queue, []string{j.keys.LogMeta(), j.keys.Pending()}, rand.Text(), j.lag.Microseconds()).StringSlice()
+	if err != nil {
+		return Mark{}, fmt.Errorf("take mark: %w", err)
+	}
+	return ParseMark(reply)
+}
+
+// Check reports for each entry whether it was invalidated after m. With a release, everything
+// counts as invalidated unless that release is live: nothing may be stored in a namespace that
+// receives no invalidations.
+func (j *Journal) Check(ctx context.Context, release string, m Mark, entries []Tagged) ([]bool, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	args := make([]any, 0, 3+3*len(entries))
+	args = append(args, m.Number, m.Epoch, release)
+	for _, e := range entries {
+		args = append(args, e.Key, len(e.Tags))
+		for _, t := range e.Tags {
+			args = append(args, t)
+		}
+	}
+	reply, err := checkScript.Run(ctx, j.queue, []string{j.keys.LogMeta(), j.keys.Log(), j.keys.Prefixes(), j.keys.Live()}, args...).Int64Slice()
+	if err != nil {
+		return nil, fmt.Errorf("check %d entries against the log: %w", len(entries), err)
+	}
+	if len(reply) != len(entries) {
+		return nil, fmt.Errorf("check %d entries against the log: %d verdicts", len(entries), len(reply))
+	}
+	stale := make([]bool, len(reply))
+	for i, v := range reply {
+		stale[i] = v == 1
+	}
+	return stale, nil
+}
+
+// ParseMark reads a script's reply {number, epoch}.
+func ParseMark(reply []string) (Mark, error) {
+	if len(reply) != 2 {
+		return Mark{}, fmt.Errorf("read mark: want number and epoch, got %q", reply)
+	}
+	n, err := strconv.ParseInt(reply[0], 10, 64)
+	if err != nil {
+		return Mark{}, fmt.Errorf("read mark: %w", err)
+	}
+	return Mark{Number: n, Epoch: reply[1]}, nil
+}

@@ -1,0 +1,85 @@
+package tasks
+
+import (
+	"strconv"
+)
+
+// Keys names stoker's own keys and channels of one app. They all begin with
+// "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them.
+// All but [Keys.Fence] live in the queue Redis.
+type Keys struct{ prefix string }
+
+// KeysOf returns the names for app, which must be valid.
+func KeysOf(app string) Keys { return Keys{"stoker:{" + app + "}:"} }
+
+// Log is a ZSET: a key or tag target ("k:…", "t:…") → the number of its last invalidation.
+func (k Keys) Log() string { return k.prefix + "log" }
+
+// Prefixes is a ZSET: a prefix target ("p:…") → the number of its last invalidation.
+func (k Keys) Prefixes() string { return k.prefix + "log:prefixes" }
+
+// LogMeta is a HASH: epoch, last (number given), floor (every invalidation above it is in the log).
+func (k Keys) LogMeta() string { return k.prefix + "log:meta" }
+
+// Pending is a ZSET: record of invalidations not yet applied everywhere → its number.
+func (k Keys) Pending() string { return k.prefix + "pending" }
+
+// Applied is a ZSET of what was applied, with what it removed, scored by number; capped.
+func (k Keys) Applied() string { return k.prefix + "applied" }
+
+// Nudge is the channel that tells workers of a new record.
+func (k Keys) Nudge() string { return k.prefix + "nudge" }
+
+// Releases is a ZSET: release ID → time of creation in Unix microseconds.
+func (k Keys) Releases() string { return k.prefix + "releases" }
+
+// Release is the HASH of one release's record.
+func (k Keys) Release(id string) string { return k.prefix + "release:" + id }
+
+// History is a LIST of one release's moves as JSON, oldest first.
+func (k Keys) History(id string) string { return k.prefix + "history:" + id }
+
+// Active is a STRING: the active release's ID.
+func (k Keys) Active() string { return k.prefix + "active" }
+
+// ActiveChannel is the channel that tells of a change of the active release: its ID.
+func (k Keys) ActiveChannel() string { return k.prefix + "active" }
+
+// Live is a SET of the releases whose namespaces receive invalidations.
+func (k Keys) Live() string { return k.prefix + "live" }
+
+// Marks is a ZSET of one namespace's unfinished writers → their mark.
+func (k Keys) Marks(release string) string { return k.prefix + "marks:" + release }
+
+// Readers is a ZSET of unfinished readers (snapshots) → their mark; it holds the log back.
+func (k Keys) Readers() string { return k.prefix + "readers" }
+
+// Run is the HASH of one warm run.
+func (k Keys) Run(id string) string { return k.prefix + "run:" + id }
+
+// RunOpen is a SET of a warm run's batches not yet finished.
+func (k Keys) RunOpen(id string) string { return k.prefix + "run:" + id + ":open" }
+
+// RunURLs is a LIST of the addresses that one crawl source of a run visits.
+func (k Keys) RunURLs(id, source string) string { return k.prefix + "run:" + id + ":urls:" + source }
+
+// Runs is a ZSET of a release's warm runs → time in Unix microseconds.
+func (k Keys) Runs(release string) string { return k.prefix + "runs:" + release }
+
+// Cursor is a STRING that holds how far a task has come, so that a retry resumes.
+func (k Keys) Cursor(taskID string) string { return k.prefix + "cursor:" + taskID }
+
+// Starts is a STRING that counts a task's starts without an end: the cap on lost leases.
+func (k Keys) Starts(taskID string) string { return k.prefix + "starts:" + taskID }
+
+// Health is a LIST of health reports as JSON, newest first; capped.
+func (k Keys) Health() string { return k.prefix + "health" }
+
+// Ticks is a HASH: scheduler entry → its last tick enqueued, in Unix seconds.
+func (k Keys) Ticks() string { return k.prefix + "ticks" }
+
+// Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
+func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// InvalidationTaskID is the asynq ID of the task that applies the record with that number.
+func InvalidationTaskID(number int64) string { return "inv-" + strconv.FormatInt(number, 10) }

@@ -1,0 +1,340 @@
+package tasks
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// PayloadVersion is the version of every payload below. A worker reads this version and
+// older ones, and refuses newer ones.
+const PayloadVersion = 1
+
+// Limits of what one call may carry.
+const (
+	MaxTargets   = 10_000   // targets of one invalidation
+	MaxTargetLen = 64 << 10 // bytes of one key, tag or prefix
+	MaxReasonLen = 1_000    // bytes of a reason, an actor or a note's line
+)
+
+// A Payload is the body of a task: JSON, versioned, free of secrets, validated on both ends.
+type Payload interface {
+	TaskType() string
+	Validate() error
+}
+
+// By says who asked for something and why. It is recorded with every move.
+type By struct {
+	Actor  string `json:"actor"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Validate implements the limits on what a person may write.
+func (b By) Validate() error {
+	for name, s := range map[string]string{"actor": b.Actor, "reason": b.Reason} {
+		switch {
+		case len(s) > MaxReasonLen:
+			return fmt.Errorf("%w: %s of %d bytes: at most %d", ErrInvalid, name, len(s), MaxReasonLen)
+		case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r == 0x7f }):
+			return fmt.Errorf("%w: %s %+q holds control characters: use plain text", ErrInvalid, name, s)
+		}
+	}
+	if b.Actor == "" {
+		return fmt.Errorf("%w: no actor: say who asks", ErrInvalid)
+	}
+	return nil
+}
+
+// Kind says what a [Target] names.
+type Kind string
+
+// The kinds of target.
+const (
+	KindKey    Kind = "key"
+	KindTag    Kind = "tag"
+	KindPrefix Kind = "prefix" // of logical keys
+)
+
+// Target is what an invalidation names.
+type Target struct {
+	Kind Kind  `json:"kind"`
+	Name Bytes `json:"name"`
+}
+
+// Validate refuses what names nothing (an empty prefix would name everything) and what
+// reaches into stoker's own part of a namespace.
+func (t Target) Validate() error {
+	switch t.Kind {
+	case KindKey, KindTag, KindPrefix:
+	default:
+		return fmt.Errorf("%w: target kind %q: use key, tag or prefix", ErrInvalid, t.Kind)
+	}
+	switch {
+	case t.Name == "":
+		return fmt.Errorf("%w: empty %s: name what to invalidate (a whole release leaves by `stoker expire --release ID`)", ErrInvalid, t.Kind)
+	case len(t.Name) > MaxTargetLen:
+		return fmt.Errorf("%w: %s of %d bytes: at most %d", ErrInvalid, t.Kind, len(t.Name), MaxTargetLen)
+	case t.Kind != KindTag && strings.HasPrefix(string(t.Name), Reserved):
+		return fmt.Errorf("%w: %s %s: logical keys that begin with %s are reserved", ErrInvalid, t.Kind, t.Name, Reserved)
+	}
+	return nil
+}
+
+// Member is the target as the log's member: one letter for the kind, a colon, the name.
+func (t Target) Member() string { return string(t.Kind[:1]) + ":" + string(t.Name) }
+
+// ParseMember is the inverse of [Target.Member].
+func ParseMember(m string) (Target, error) {
+	if len(m) > 2 && m[1] == ':' {
+		for _, k := range []Kind{KindKey, KindTag, KindPrefix} {
+			if m[0] == k[0] {
+				return Target{k, Bytes(m[2:])}, nil
+			}
+		}
+	}
+	return Target{}, fmt.Errorf("%w: log member %+q", ErrInvalid, m)
+}
+
+// Invalidate is the task that applies one record of the log. The log holds the targets;
+// Sample shows a few of them to whoever watches the queue.
+type Invalidate struct {
+	V       int      `json:"v"`
+	Number  int64    `json:"number"`
+	Targets int      `json:"targets"`
+	Sample  []Target `json:"sample,omitempty"`
+}
+
+// TaskType implements [Payload].
+func (Invalidate) TaskType() string { return TypeInvalidate }
+
+// Validate implements [Payload].
+func (p Invalidate) Validate() error {
+	if p.Number <= 0 {
+		return fmt.Errorf("%w: invalidation number %d", ErrInvalid, p.Number)
+	}
+	return nil
+}
+
+// Rollback brings back an earlier release.
+type Rollback struct {
+	V  int    `json:"v"`
+	To string `json:"to,omitempty"` // "" means the release that was active before this one
+	By
+}
+
+// TaskType implements [Payload].
+func (Rollback) TaskType() string { return TypeRollback }
+
+// Validate implements [Payload].
+func (p Rollback) Validate() error { return validateOptional(p.To, p.By) }
+
+// Activate makes a ready release the active one.
+type Activate struct {
+	V       int    `json:"v"`
+	Release string `json:"release"`
+	Force   bool   `json:"force,omitempty"` // without a passed certificate; recorded
+	By
+}
+
+// TaskType implements [Payload].
+func (Activate) TaskType() string { return TypeActivate }
+
+// Validate implements [Payload].
+func (p Activate) Validate() error { return validateRelease(p.Release, p.By) }
+
+// WarmRun starts (or resumes) one warm run. The run's record holds the plan.
+type WarmRun struct {
+	V       int      `json:"v"`
+	Run     string   `json:"run"`
+	Release string   `json:"release"`
+	Sources []string `json:"sources,omitempty"` // empty means all of the plan's
+	Sample  float64  `json:"sample,omitempty"`  // share of the entries, (0, 1]; 0 means all
+	By
+}
+
+// TaskType implements [Payload].
+func (WarmRun) TaskType() string { return TypeWarmRun }
+
+// Validate implements [Payload].
+func (p WarmRun) Validate() error {
+	if p.Sample < 0 || p.Sample > 1 {
+		return fmt.Errorf("%w: sample %v: use a share above 0%% and up to 100%%", ErrInvalid, p.Sample)
+	}
+	if p.Run == "" {
+		return fmt.Errorf("%w: warm without a run", ErrInvalid)
+	}
+	return validateRelease(p.Release, p.By)
+}
+
+// WarmBatch warms one batch of a run: the part [From, To) of a source's list, or the whole
+// source where both are 0.
+type WarmBatch struct {
+	V       int    `json:"v"`
+	Run     string `json:"run"`
+	Release string `json:"release"`
+	Source  string `json:"source"`
+	From    int    `json:"from"`
+	To      int    `json:"to"`
+}
+
+// TaskType implements [Payload].
+func (WarmBatch) TaskType() string { return TypeWarmBatch }
+
+// Validate implements [Payload].
+func (p WarmBatch) Validate() error {
+	if p.Run == "" || p.Source == "" || p.From < 0 || p.To < p.From {
+		return fmt.Errorf("%w: batch [%d, %d) of source %q in run %q", ErrInvalid, p.From, p.To, p.Source, p.Run)
+	}
+	return ValidateRelease(p.Release)
+}
+
+// ID names the batch within its run.
+func (p WarmBatch) ID() string { return fmt.Sprintf("%s[%d:%d]", p.Source, p.From, p.To) }
+
+// Snapshot writes a release's namespace to an archive and verifies it.
+type Snapshot struct {
+	V       int    `json:"v"`
+	Release string `json:"release"`
+	By
+}
+
+// TaskType implements [Payload].
+func (Snapshot) TaskType() string { return TypeSnapshot }
+
+// Validate implements [Payload].
+func (p Snapshot) Validate() error { return validateRelease(p.Release, p.By) }
+
+// Expire removes namespaces: the one named, or those that the retention rule gives up.
+type Expire struct {
+	V          int    `json:"v"`
+	Release    string `json:"release,omitempty"`     // "" means by the rule
+	NoSnapshot bool   `json:"no_snapshot,omitempty"` // for a named release only: it cannot come back
+	By
+}
+
+// TaskType implements [Payload].
+func (Expire) TaskType() string { return TypeExpire }
+
+// Validate implements [Payload].
+func (p Expire) Validate() error {
+	if p.NoSnapshot && p.Release == "" {
+		return fmt.Errorf("%w: expiring without a snapshot needs the release's name: add --release ID", ErrInvalid)
+	}
+	return validateOptional(p.Release, p.By)
+}
+
+// Prune drops dead members of tag indexes, old records and cursors.
+type Prune struct {
+	V int `json:"v"`
+	By
+}
+
+// TaskType implements [Payload].
+func (Prune) TaskType() string { return TypePrune }
+
+// Validate implements [Payload].
+func (p Prune) Validate() error { return p.By.Validate() }
+
+// Drill restores a snapshot into a scratch namespace, compares, and drops it.
+type Drill struct {
+	V       int    `json:"v"`
+	Release string `json:"release,omitempty"` // "" means the newest snapshot
+	By
+}
+
+// TaskType implements [Payload].
+func (Drill) TaskType() string { return TypeDrill }
+
+// Validate implements [Payload].
+func (p Drill) Validate() error { return validateOptional(p.Release, p.By) }
+
+// Health runs the periodic checks.
+type Health struct {
+	V int `json:"v"`
+	By
+}
+
+// TaskType implements [Payload].
+func (Health) TaskType() string { return TypeHealth }
+
+// Validate implements [Payload].
+func (p Health) Validate() error { return p.By.Validate() }
+
+// Baseline measures how the site behaves under a release, for later comparison.
+type Baseline struct {
+	V       int    `json:"v"`
+	Release string `json:"release"`
+	By
+}
+
+// TaskType implements [Payload].
+func (Baseline) TaskType() string { return TypeBaseline }
+
+// Validate implements [Payload].
+func (p Baseline) Validate() error { return validateRelease(p.Release, p.By) }
+
+// Watch measures a release after its switch and compares it with the baseline before it.
+type Watch struct {
+	V       int    `json:"v"`
+	Release string `json:"release"`
+	Before  string `json:"before,omitempty"` // the release to compare with
+	By
+}
+
+// TaskType implements [Payload].
+func (Watch) TaskType() string { return TypeWatch }
+
+// Validate implements [Payload].
+func (p Watch) Validate() error { return validateRelease(p.Release, p.By) }
+
+func validateRelease(id string, by By) error {
+	if err := ValidateRelease(id); err != nil {
+		return err
+	}
+	return by.Validate()
+}
+
+func validateOptional(id string, by By) error {
+	if id == "" {
+		return by.Validate()
+	}
+	return validateRelease(id, by)
+}
+
+// Encode returns a payload's JSON at [PayloadVersion].
+func Encode(p Payload) ([]byte, error) {
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", p.TaskType(), err)
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", p.TaskType(), err)
+	}
+	// Every payload begins with its version, which no caller has to set.
+	return bytes.Replace(raw, []byte(`{"v":0`), fmt.Appendf(nil, `{"v":%d`, PayloadVersion), 1), nil
+}
+
+// Decode reads a task's payload into p, which points to the struct of the task's type. Unknown
+// fields are an error at this version: they are a typing error or another program's payload.
+func Decode(raw []byte, p Payload) error {
+	var head struct {
+		V int `json:"v"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return fmt.Errorf("decode %s: %w: %v", p.TaskType(), ErrInvalid, err)
+	}
+	if head.V < 1 || head.V > PayloadVersion {
+		return fmt.Errorf("decode %s: %w: version %d: this worker reads 1 to %d; upgrade the worker first", p.TaskType(), ErrInvalid, head.V, PayloadVersion)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(p); err != nil {
+		return fmt.Errorf("decode %s: %w: %v", p.TaskType(), ErrInvalid, err)
+	}
+	if err := p.Validate(); err != nil {
+		return fmt.Errorf("decode %s: %w", p.TaskType(), err)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package tasks
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var by = By{Actor: "ann@web1", Reason: "new templates"}
+
+// payloads is one example of every task's payload: what the golden files pin.
+func payloads() []Payload {
+	return []Payload{
+		&Invalidate{Number: 1795371029000001, Targets: 2, Sample: []Target{{KindTag, "post:42"}, {KindKey, "\x00tags\x00android\xff"}}},
+		&Rollback{To: "r41", By: by},
+		&Activate{Release: "r42", Force: true, By: by},
+		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, By: by},
+		&WarmBatch{Run: "RUN", Release: "r42", Source: "pages", From: 100, To: 200},
+		&Snapshot{Release: "r41", By: by},
+		&Expire{Release: "r40", NoSnapshot: true, By: by},
+		&Prune{By: by},
+		&Drill{Release: "r41", By: by},
+		&Health{By: by},
+		&Baseline{Release: "r41", By: by},
+		&Watch{Release: "r42", Before: "r41", By: by},
+	}
+}
+
+func TestPayloadsMatchGoldens(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range payloads() {
+		seen[p.TaskType()] = true
+		file := filepath.Join("testdata", strings.ReplaceAll(p.TaskType(), ":", "_")+".json")
+		got, err := Encode(p)
+		if err != nil {
+			t.Fatalf("encode %s: %v", p.TaskType(), err)
+		}
+		if *update {
+			if err := os.WriteFile(file, append(got, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(strings.TrimSpace(string(want)), string(got)); diff != "" {
+			t.Errorf("%s changed on the wire; a new form needs a new version (-want +got):\n%s", p.TaskType(), diff)
+		}
+	}
+	for taskType := range laneOf {
+		if !seen[taskType] {
+			t.Errorf("no golden for %s", taskType)
+		}
+	}
+}
+
+func TestDecodeIsTheInverseOfEncode(t *testing.T) {
+	raw, err := Encode(&Invalidate{Number: 7, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Invalidate
+	if err := Decode(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := Invalidate{V: PayloadVersion, Number: 7, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("decoded payload (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, raw := range map[string]string{
+		"a newer version":   `{"v":2,"number":7,"targets":1}`,
+		"no version":        `{"number":7,"targets":1}`,
+		"an unknown field":  `{"v":1,"number":7,"tragets":1}`,
+		"an invalid value":  `{"v":1,"number":-7,"targets":1}`,
+		"what is not JSON":  `number=7`,
+		"a broken encoding": `{"v":1,"number":7,"targets":1,"sample":[{"kind":"key","name":{"base64":"*"}}]}`,
+	} {
+		if err := Decode([]byte(raw), new(Invalidate)); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
+	}
+}
+
+func TestTargetRefuses(t *testing.T) {
+	for name, target := range map[string]Target{
+		"an empty prefix": {KindPrefix, ""},
+		"an empty key":    {KindKey, ""},
+		"a reserved key":  {KindKey, "#tag:post:1"},
+		"a reserved part": {KindPrefix, "#"},
+		"an unknown kind": {"glob", "*"},
+		"a huge key":      {KindKey, Bytes(strings.Repeat("k", MaxTargetLen+1))},
+	} {
+		if err := target.Validate(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
+	}
+}
+
+func TestMembersRoundTrip(t *testing.T) {
+	for _, want := range []Target{{KindKey, "a"}, {KindTag, "k:b"}, {KindPrefix, "\x00 "}} {
+		got, err := ParseMember(want.Member())
+		if err != nil || got != want {
+			t.Errorf("member %q: got %v, %v, want %v", want.Member(), got, err, want)
+		}
+	}
+	if _, err := ParseMember("x:y"); err == nil {
+		t.Error("an unknown kind was accepted")
+	}
+}
+
+func TestControlCharactersInReasons(t *testing.T) {
+	for _, reason := range []string{"\x1b[31mred", "null\x00", "\xff"} {
+		if err := (By{Actor: "ann", Reason: reason}).Validate(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("reason %q: got %v, want ErrInvalid", reason, err)
+		}
+	}
+}
+
+func FuzzBytesJSON(f *testing.F) {
+	for _, s := range []string{"", "post:42", "\x00\xff", `"`, "\u2028", "日本"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		raw, err := json.Marshal(Bytes(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Bytes
+		if err := json.Unmarshal(raw, &got); err != nil || string(got) != s {
+			t.Fatalf("%q became %s and then %q, %v", s, raw, got, err)
+		}
+	})
+}

@@ -1,0 +1,31 @@
+-- Records one group of invalidations: from its reply on they cannot be lost.
+--
+-- KEYS  1 log:meta   2 log   3 log:prefixes   4 pending
+-- ARGV  1 an epoch, taken when the log has none yet
+--       2 the record (unique JSON): the member of pending
+--       3 the channel that nudges the workers
+--       4… the targets as log members: k:<key>, t:<tag>, p:<prefix>
+--
+-- Returns {number, epoch}, both strings. A record that is still pending (its reply was lost
+-- and the caller asks again) keeps its number.
+local meta, log, prefixes, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local now = redis.call('TIME')
+local clock = tonumber(now[1]) * 1000000 + tonumber(now[2])
+local state = redis.call('HMGET', meta, 'epoch', 'last')
+local epoch, last = state[1], tonumber(state[2] or '0')
+if not epoch then
+  epoch = ARGV[1]
+  redis.call('HSET', meta, 'epoch', epoch, 'floor', string.format('%.0f', clock - 1))
+end
+local known = redis.call('ZSCORE', pending, ARGV[2])
+if known then
+  return {string.format('%.0f', tonumber(known)), epoch}
+end
+local number = string.format('%.0f', math.max(last + 1, clock))
+redis.call('HSET', meta, 'last', number)
+for i = 4, #ARGV do
+  redis.call('ZADD', string.sub(ARGV[i], 1, 2) == 'p:' and prefixes or log, number, ARGV[i])
+end
+redis.call('ZADD', pending, number, ARGV[2])
+redis.call('PUBLISH', ARGV[3], number)
+return {number, epoch}

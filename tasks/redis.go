@@ -1,0 +1,47 @@
+package tasks
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Connect returns a client for a Redis URL without dialling it:
+//
+//	redis://user:password@host:6379/0           one server (rediss:// with TLS, unix:///path)
+//	redis-sentinel://host:26379/0?master_name=m  a Sentinel group, with addr=host:port for more Sentinels
+//	redis-cluster://host:6379?addr=host2:6379    a Cluster (rediss-cluster:// with TLS)
+//
+// name is the setting the URL came from; the error repeats it, never the password.
+func Connect(name, url string) (redis.UniversalClient, error) {
+	scheme, rest, ok := strings.Cut(url, "://")
+	var err error
+	switch {
+	case !ok:
+		err = fmt.Errorf("no scheme")
+	case scheme == "redis" || scheme == "rediss" || scheme == "unix":
+		var opt *redis.Options
+		if opt, err = redis.ParseURL(url); err == nil {
+			return redis.NewClient(opt), nil
+		}
+	case scheme == "redis-sentinel" || scheme == "rediss-sentinel":
+		var opt *redis.FailoverOptions
+		if opt, err = redis.ParseFailoverURL(strings.TrimSuffix(scheme, "-sentinel") + "://" + rest); err == nil {
+			return redis.NewFailoverClient(opt), nil
+		}
+	case scheme == "redis-cluster" || scheme == "rediss-cluster":
+		var opt *redis.ClusterOptions
+		if opt, err = redis.ParseClusterURL(strings.TrimSuffix(scheme, "-cluster") + "://" + rest); err == nil {
+			return redis.NewClusterClient(opt), nil
+		}
+	default:
+		err = fmt.Errorf("unknown scheme %q", scheme)
+	}
+	// The parsers' own messages may quote the URL, and with it a password.
+	msg := err.Error()
+	if user, _, has := strings.Cut(rest, "@"); has && user != "" {
+		msg = strings.ReplaceAll(msg, user, "***")
+	}
+	return nil, fmt.Errorf("%w: %s: %s: use redis://[user:password@]host:port/db, unix:///path, redis-sentinel://… or redis-cluster://…", ErrInvalid, name, msg)
+}

@@ -1,0 +1,57 @@
+// Package invalidation is the workers' half of the log: apply, sweep, mark, replay, trim. The
+// clients' half (record, mark, check) is [tasks.Journal].
+//
+// # Terms
+//
+//	log      for each target, the number of its last invalidation; one member a target
+//	number   max(last + 1, the server's clock in µs): ordered, and never a caller's clock
+//	pending  the records not yet applied to every live namespace
+//	mark     a number below every pending one; what is read after taking it can be trusted
+//	         unless an invalidation above it names it
+//	floor    every invalidation above it is in the log; below it some were trimmed
+//	epoch    which log: a lost one never passes for an empty one
+//
+// # Invalidating
+//
+//  1. record   one script takes a number, writes the targets, adds the record to pending
+//  2. apply    read the live set; remove the targets from every namespace in it; only then
+//     take the record off pending
+//  3. sweep    every worker applies what has been pending for over a second, whoever died
+//
+// Applying twice is harmless, so nothing is locked. A namespace that becomes live between (2)
+// reading the set and its end needs no second look: its writers' marks lie below every pending
+// number, so their own replay removes the target.
+//
+// # Writing a value that was read earlier
+//
+//	mark := OpenMark(namespace, writer)   before reading; a retry keeps the first one
+//	values := read the origin
+//	for each batch: Check(mark), put what passed, Check(mark) again, remove what failed
+//	Replay(namespace, mark)
+//	CloseMark(namespace, writer)
+//
+// A namespace with an open mark can become neither ready nor active (see package release).
+// Whoever reads from a cache instead of the origin goes back further (OpenMarkFrom,
+// OpenReader): below the open marks of the namespace it reads, and by the fill limit below
+// that, because app servers' fills are on probation for that long without being registered.
+//
+// # Invariants
+//
+//   - A value read before an invalidation of it leaves the namespace by apply (it was there),
+//     by Check (it came in between) or by Replay (it came later).
+//   - The mark of an unfinished writer or reader, and of every snapshot that may be restored,
+//     is never below the floor: Trim stops there.
+//
+// # What happens on failure
+//
+// A caller that dies before the record's reply does not know; recording again is harmless. A
+// worker that dies while applying leaves the record pending; the next sweep applies it. A
+// writer that dies leaves its mark open; its retry goes on from it, and when its task is gone
+// for good the sweep replays and closes it. When the queue Redis is lost, the epoch changes:
+// every older mark fails Fresh, and nothing is restored on the strength of it.
+//
+// # Not promised
+//
+// A queue Redis that comes back older than it was (an append-only file that lost its tail) has
+// the same epoch; the invalidations of the lost tail are lost with it.
+package invalidation

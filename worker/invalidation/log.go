@@ -1,0 +1,256 @@
+package invalidation
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+var (
+	//go:embed open.lua
+	openLua string
+	//go:embed trim.lua
+	trimLua string
+
+	openScript = redis.NewScript(openLua)
+	trimScript = redis.NewScript(trimLua)
+)
+
+// KeepLog is the least time that an invalidation stays in the log.
+const KeepLog = time.Hour
+
+// Mark is a position in the log.
+type Mark = tasks.Mark
+
+// Config is what marks are taken with.
+type Config struct {
+	OriginLag time.Duration // how far the origin that is read may lag behind its primary
+	FillLimit time.Duration // how long an app server's fill may be on probation
+}
+
+// Log is an app's invalidation log, in the queue Redis. It is safe for concurrent use, by any
+// number of processes.
+type Log struct {
+	*tasks.Journal
+	queue redis.UniversalClient
+	keys  tasks.Keys
+	cfg   Config
+}
+
+// Open returns the log of the app whose keys are given.
+func Open(queue redis.UniversalClient, keys tasks.Keys, cfg Config) *Log {
+	return &Log{Journal: tasks.NewJournal(queue, keys, cfg.OriginLag), queue: queue, keys: keys, cfg: cfg}
+}
+
+// OpenMark takes the mark of a writer that reads the origin and registers it as unfinished. A
+// writer that has one open keeps it. A release that is not live is refused.
+func (l *Log) OpenMark(ctx context.Context, release, writer string) (Mark, error) {
+	return l.open(ctx, opening{who: writer, kept: l.keys.Marks(release), live: release, back: l.cfg.OriginLag})
+}
+
+// OpenMarkFrom is OpenMark for a writer that reads from source's namespace: values there may be
+// suspect until their own writers have finished.
+func (l *Log) OpenMarkFrom(ctx context.Context, release, writer, source string) (Mark, error) {
+	return l.open(ctx, opening{who: writer, kept: l.keys.Marks(release), live: release, source: source, back: l.cacheLag()})
+}
+
+// OpenMarkAt registers a writer at the mark of what it writes: a restore, at its snapshot's.
+// The mark must be fresh.
+func (l *Log) OpenMarkAt(ctx context.Context, release, writer string, m Mark) error {
+	if err := l.Fresh(ctx, m); err != nil {
+		return err
+	}
+	_, err := l.open(ctx, opening{who: writer, kept: l.keys.Marks(release), live: release, at: m.Number})
+	return err
+}
+
+// CloseMark ends a writer. Call it after its replay. Closing twice is fine.
+func (l *Log) CloseMark(ctx context.Context, release, writer string) error {
+	return l.close(ctx, l.keys.Marks(release), writer)
+}
+
+// OpenReader takes the mark of whoever reads source's namespace to keep it elsewhere. It holds
+// the log back until CloseReader but does not hold the release up.
+func (l *Log) OpenReader(ctx context.Context, source, reader string) (Mark, error) {
+	return l.open(ctx, opening{who: reader, kept: l.keys.Readers(), source: source, back: l.cacheLag()})
+}
+
+// CloseReader ends a reader: what it read is recorded with its mark, or given up.
+func (l *Log) CloseReader(ctx context.Context, reader string) error {
+	return l.close(ctx, l.keys.Readers(), reader)
+}
+
+// cacheLag is how far a mark for reading a cache goes back.
+func (l *Log) cacheLag() time.Duration { return l.cfg.OriginLag + l.cfg.FillLimit }
+
+type opening struct {
+	who, kept, live, source string
+	back                    time.Duration
+	at                      int64
+}
+
+func (l *Log) open(ctx context.Context, o opening) (Mark, error) {
+	at := ""
+	if o.at != 0 {
+		at = strconv.FormatInt(o.at, 10)
+	}
+	fromCache := "0"
+	if o.source != "" {
+		fromCache = "1"
+	}
+	keys := []string{l.keys.LogMeta(), l.keys.Pending(), o.kept, l.keys.Live(), l.keys.Marks(o.source)}
+	reply, err := openScript.Run(ctx, l.queue, keys, o.who, rand.Text(), o.back.Microseconds(), o.live, at, fromCache).StringSlice()
+	if err != nil {
+		return Mark{}, fmt.Errorf("open mark of %q: %w", o.who, err)
+	}
+	if reply[0] == "dead" {
+		return Mark{}, fmt.Errorf("open mark of %q: %w: release %q is not live, so nothing may be written to it", o.who, tasks.ErrRefused, o.live)
+	}
+	return tasks.ParseMark(reply)
+}
+
+func (l *Log) close(ctx context.Context, kept, who string) error {
+	if err := l.queue.ZRem(ctx, kept, who).Err(); err != nil {
+		return fmt.Errorf("close mark of %q: %w", who, err)
+	}
+	return nil
+}
+
+// OpenMarks returns the unfinished writers of a namespace with their marks.
+func (l *Log) OpenMarks(ctx context.Context, release string) (map[string]Mark, error) {
+	epoch, err := l.queue.HGet(ctx, l.keys.LogMeta(), "epoch").Result()
+	if err == redis.Nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	open, err := l.queue.ZRangeWithScores(ctx, l.keys.Marks(release), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read open marks of %q: %w", release, err)
+	}
+	marks := make(map[string]Mark, len(open))
+	for _, z := range open {
+		marks[z.Member.(string)] = Mark{Number: int64(z.Score), Epoch: epoch}
+	}
+	return marks, nil
+}
+
+// Check reports for each entry whether it was invalidated after m.
+func (l *Log) Check(ctx context.Context, m Mark, entries []tasks.Tagged) ([]bool, error) {
+	return l.Journal.Check(ctx, "", m, entries)
+}
+
+// Fresh reports whether the log can vouch for m: nil, or an error that wraps
+// [tasks.ErrNotFresh] and says what became of the log.
+func (l *Log) Fresh(ctx context.Context, m Mark) error {
+	s, err := l.Status(ctx)
+	switch {
+	case err != nil:
+		return err
+	case s.Epoch != m.Epoch:
+		return fmt.Errorf("%w: the invalidation log is not the one the mark was taken in (epoch %q, now %q): the queue Redis was lost or replaced since", tasks.ErrNotFresh, m.Epoch, s.Epoch)
+	case m.Number < s.Floor:
+		return fmt.Errorf("%w: the log reaches back to %d only, the mark is %d: invalidations in between are forgotten", tasks.ErrNotFresh, s.Floor, m.Number)
+	case m.Number > max(s.Last, s.Now):
+		return fmt.Errorf("%w: the mark %d lies ahead of the log (%d): the queue Redis came back older than it was", tasks.ErrNotFresh, m.Number, max(s.Last, s.Now))
+	}
+	return nil
+}
+
+// Oldest returns the mark at the log's floor: the furthest back that a replay can go. Whoever
+// takes over values of unknown age replays from there.
+func (l *Log) Oldest(ctx context.Context) (Mark, error) {
+	if _, err := l.Journal.Mark(ctx); err != nil { // makes the epoch of a new log
+		return Mark{}, err
+	}
+	s, err := l.Status(ctx)
+	return Mark{Number: s.Floor, Epoch: s.Epoch}, err
+}
+
+// Status is the log at a glance. Numbers are those of the log, 0 before its first.
+type Status struct {
+	Pending       int           `json:"pending"`
+	OldestPending time.Duration `json:"oldest_pending"`
+	Last          int64         `json:"last"`
+	Floor         int64         `json:"floor"`
+	Now           int64         `json:"now"` // the server's clock as a number
+	Epoch         string        `json:"epoch"`
+	Targets       int64         `json:"targets"`
+}
+
+// Status reads the log's figures.
+func (l *Log) Status(ctx context.Context) (Status, error) {
+	pipe := l.queue.Pipeline()
+	meta := pipe.HGetAll(ctx, l.keys.LogMeta())
+	pending := pipe.ZCard(ctx, l.keys.Pending())
+	oldest := pipe.ZRangeWithScores(ctx, l.keys.Pending(), 0, 0)
+	targets := pipe.ZCard(ctx, l.keys.Log())
+	prefixes := pipe.ZCard(ctx, l.keys.Prefixes())
+	now := pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return Status{}, fmt.Errorf("read log: %w", err)
+	}
+	s := Status{
+		Pending: int(pending.Val()),
+		Epoch:   meta.Val()["epoch"],
+		Targets: targets.Val() + prefixes.Val(),
+		Now:     now.Val().UnixMicro(),
+	}
+	for field, to := range map[string]*int64{"last": &s.Last, "floor": &s.Floor} {
+		if text, ok := meta.Val()[field]; ok {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return Status{}, fmt.Errorf("read log: %s: %w", field, err)
+			}
+			*to = n
+		}
+	}
+	if z := oldest.Val(); len(z) > 0 {
+		s.OldestPending = max(0, time.Duration(s.Now-int64(z[0].Score))*time.Microsecond)
+	}
+	return s, nil
+}
+
+// Trim forgets what nobody needs: invalidations over [KeepLog] old, below every pending record,
+// open mark and kept snapshot. releases are those that may have open marks; keep returns the
+// marks of the snapshots that may be restored. It returns how many targets were forgotten.
+func (l *Log) Trim(ctx context.Context, releases []string, keep func(context.Context) ([]int64, error)) (int64, error) {
+	// Readers first: a snapshot that is recorded from here on was a reader when we looked.
+	readers, err := l.queue.ZRangeWithScores(ctx, l.keys.Readers(), 0, 0).Result()
+	if err != nil {
+		return 0, fmt.Errorf("trim log: %w", err)
+	}
+	now, err := l.queue.Time(ctx).Result()
+	if err != nil {
+		return 0, fmt.Errorf("trim log: %w", err)
+	}
+	bound := now.Add(-KeepLog).UnixMicro()
+	for _, z := range readers {
+		bound = min(bound, int64(z.Score))
+	}
+	marks, err := keep(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("trim log: %w", err)
+	}
+	for _, m := range marks {
+		bound = min(bound, m)
+	}
+	keys := []string{l.keys.LogMeta(), l.keys.Log(), l.keys.Prefixes(), l.keys.Pending(), l.keys.Readers()}
+	for _, r := range releases {
+		keys = append(keys, l.keys.Marks(r))
+	}
+	reply, err := trimScript.Run(ctx, l.queue, keys, bound).Slice()
+	if err != nil {
+		return 0, fmt.Errorf("trim log: %w", err)
+	}
+	gone, _ := reply[0].(int64)
+	return gone, nil
+}

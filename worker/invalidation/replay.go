@@ -1,0 +1,85 @@
+package invalidation
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// Replayed says what a replay did.
+type Replayed struct {
+	Through int64 `json:"through"` // every invalidation up to this number is applied
+	Targets int64 `json:"targets"`
+	Removed int64 `json:"removed"` // entries
+}
+
+// Replay applies to one namespace every invalidation recorded after m. The release must be
+// live, so that what is recorded from now on reaches it by itself. A mark the log cannot vouch
+// for is refused with [tasks.ErrNotFresh]. Replaying again is harmless.
+func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed, error) {
+	if err := a.log.Fresh(ctx, m); err != nil {
+		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
+	}
+	status, err := a.log.Status(ctx)
+	if err != nil {
+		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
+	}
+	done := Replayed{Through: status.Last}
+	for _, key := range []string{a.log.keys.Log(), a.log.keys.Prefixes()} {
+		err := a.log.each(ctx, key, m.Number, status.Last, func(targets []tasks.Target) error {
+			n, err := a.remove(ctx, release, targets)
+			done.Removed += n
+			done.Targets += int64(len(targets))
+			return err
+		})
+		if err != nil {
+			return done, fmt.Errorf("replay release %q: %w", release, err)
+		}
+	}
+	return done, nil
+}
+
+// each visits the targets of one part of the log whose number lies in (after, through]. A
+// target that is invalidated again meanwhile moves past through: it is pending, and so reaches
+// every live namespace without us.
+func (l *Log) each(ctx context.Context, key string, after, through int64, visit func([]tasks.Target) error) error {
+	for after < through {
+		page, err := l.queue.ZRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{
+			Min: "(" + strconv.FormatInt(after, 10), Max: strconv.FormatInt(through, 10), Count: slice,
+		}).Result()
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		// The page may end between two targets of one number: take all of its last number.
+		after = int64(page[len(page)-1].Score)
+		last := strconv.FormatInt(after, 10)
+		rest, err := l.queue.ZRangeByScore(ctx, key, &redis.ZRangeBy{Min: last, Max: last}).Result()
+		if err != nil {
+			return err
+		}
+		members := make([]string, 0, len(page)+len(rest))
+		for _, z := range page {
+			if int64(z.Score) != after {
+				members = append(members, z.Member.(string))
+			}
+		}
+		members = append(members, rest...)
+		targets := make([]tasks.Target, len(members))
+		for i, m := range members {
+			if targets[i], err = tasks.ParseMember(m); err != nil {
+				return err
+			}
+		}
+		if err := visit(targets); err != nil {
+			return err
+		}
+	}
+	return nil
+}
