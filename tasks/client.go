@@ -206,23 +206,35 @@ type WarmRequest struct {
 // copy of the plan: changing the file does not change a run under way.
 func (c *Client) Warm(ctx context.Context, r WarmRequest) (run, taskID string, err error) {
 	run = rand.Text()
+	taskID, err = c.WarmAs(ctx, run, r)
+	return run, taskID, err
+}
+
+// keepRun is how long a warm run's record stays.
+const keepRun = 30 * 24 * time.Hour
+
+// WarmAs is [Client.Warm] for a run whose ID the caller gives. Starting it again changes nothing.
+func (c *Client) WarmAs(ctx context.Context, run string, r WarmRequest) (taskID string, err error) {
 	payload := WarmRun{Run: run, Release: r.Release, Sources: r.Sources, Sample: r.Sample, By: r.By}
 	if err := payload.Validate(); err != nil {
-		return "", "", fmt.Errorf("warm: %w", err)
+		return "", fmt.Errorf("warm: %w", err)
 	}
-	const kept = 30 * 24 * time.Hour
+	now := time.Now().UnixMicro()
 	_, err = c.queue.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.HSet(ctx, c.keys.Run(run), "release", r.Release, "plan", r.Plan, "sample", r.Sample,
-			"status", "queued", "created_at", time.Now().UnixMicro())
-		p.Expire(ctx, c.keys.Run(run), kept)
-		p.ZAdd(ctx, c.keys.Runs(r.Release), redis.Z{Score: float64(time.Now().UnixMicro()), Member: run})
+		key := c.keys.Run(run)
+		for field, value := range map[string]any{
+			"release": r.Release, "plan": r.Plan, "sample": r.Sample, "status": "queued", "created_at": now,
+		} {
+			p.HSetNX(ctx, key, field, value)
+		}
+		p.Expire(ctx, key, keepRun)
+		p.ZAddNX(ctx, c.keys.Runs(r.Release), redis.Z{Score: float64(now), Member: run})
 		return nil
 	})
 	if err != nil {
-		return "", "", fmt.Errorf("warm release %q: %w", r.Release, err)
+		return "", fmt.Errorf("warm release %q: %w", r.Release, err)
 	}
-	taskID, err = c.Enqueue(ctx, payload)
-	return run, taskID, err
+	return c.Enqueue(ctx, payload, asynq.TaskID(TypeWarmRun+":"+run))
 }
 
 // Rollback brings back an earlier release and returns the task's ID.

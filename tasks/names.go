@@ -13,7 +13,7 @@ const (
 	LaneInvalidate Lane = "invalidate" // applies recorded invalidations
 	LaneRelease    Lane = "release"    // switches and rolls back
 	LaneWarm       Lane = "warm"       // fills new namespaces
-	LaneUpkeep     Lane = "upkeep"     // snapshots, expiry, pruning, drills
+	LaneUpkeep     Lane = "upkeep"     // snapshots, expiry, pruning
 	LaneHealth     Lane = "health"     // checks and measurements
 )
 
@@ -46,7 +46,6 @@ const (
 	TypeSnapshot   = "namespace:snapshot"
 	TypeExpire     = "namespace:expire"
 	TypePrune      = "namespace:prune"
-	TypeDrill      = "snapshot:drill"
 	TypeHealth     = "health:check"
 	TypeBaseline   = "release:baseline"
 	TypeWatch      = "release:watch"
@@ -61,7 +60,6 @@ var laneOf = map[string]Lane{
 	TypeSnapshot:   LaneUpkeep,
 	TypeExpire:     LaneUpkeep,
 	TypePrune:      LaneUpkeep,
-	TypeDrill:      LaneUpkeep,
 	TypeHealth:     LaneHealth,
 	TypeBaseline:   LaneHealth,
 	TypeWatch:      LaneHealth,

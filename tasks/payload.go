@@ -237,19 +237,6 @@ func (Prune) TaskType() string { return TypePrune }
 // Validate implements [Payload].
 func (p Prune) Validate() error { return p.By.Validate() }
 
-// Drill restores a snapshot into a scratch namespace, compares, and drops it.
-type Drill struct {
-	V       int    `json:"v"`
-	Release string `json:"release,omitempty"` // "" means the newest snapshot
-	By
-}
-
-// TaskType implements [Payload].
-func (Drill) TaskType() string { return TypeDrill }
-
-// Validate implements [Payload].
-func (p Drill) Validate() error { return validateOptional(p.Release, p.By) }
-
 // Health runs the periodic checks.
 type Health struct {
 	V int `json:"v"`
@@ -338,3 +325,6 @@ func Decode(raw []byte, p Payload) error {
 	}
 	return nil
 }
+
+// String shows a target to a person.
+func (t Target) String() string { return string(t.Kind) + " " + t.Name.String() }

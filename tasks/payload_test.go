@@ -27,7 +27,6 @@ func payloads() []Payload {
 		&Snapshot{Release: "r41", By: by},
 		&Expire{Release: "r40", NoSnapshot: true, By: by},
 		&Prune{By: by},
-		&Drill{Release: "r41", By: by},
 		&Health{By: by},
 		&Baseline{Release: "r41", By: by},
 		&Watch{Release: "r42", Before: "r41", By: by},

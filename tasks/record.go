@@ -15,7 +15,6 @@ import (
 type Invalidation struct {
 	Targets []Target `json:"targets"`
 	By
-	Refresh bool `json:"refresh,omitempty"` // load the keys again after their removal
 }
 
 // Validate reports a call without targets, with too many, or with one that names nothing.

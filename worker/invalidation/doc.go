@@ -35,6 +35,14 @@
 // OpenReader): below the open marks of the namespace it reads, and by the fill limit below
 // that, because app servers' fills are on probation for that long without being registered.
 //
+// # Tag indexes
+//
+// Applying a tag removes its entries but only marks their members in the index (a negative score:
+// when). Were they forgotten, an entry that a carry or a snapshot had copied before the removal
+// would be in the copy without its tag, and no replay could find it there. A copy therefore reads
+// the indexes after the entries, and a replay looks at marked members too. A prune drops the
+// marks after a day, far longer than a copy takes.
+//
 // # Invariants
 //
 //   - A value read before an invalidation of it leaves the namespace by apply (it was there),

@@ -143,6 +143,15 @@ func (l *Log) OpenMarks(ctx context.Context, release string) (map[string]Mark, e
 	return marks, nil
 }
 
+// OpenReaders returns the unfinished readers.
+func (l *Log) OpenReaders(ctx context.Context) ([]string, error) {
+	readers, err := l.queue.ZRange(ctx, l.keys.Readers(), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read open readers: %w", err)
+	}
+	return readers, nil
+}
+
 // Check reports for each entry whether it was invalidated after m.
 func (l *Log) Check(ctx context.Context, m Mark, entries []tasks.Tagged) ([]bool, error) {
 	return l.Journal.Check(ctx, "", m, entries)
@@ -253,4 +262,44 @@ func (l *Log) Trim(ctx context.Context, releases []string, keep func(context.Con
 	}
 	gone, _ := reply[0].(int64)
 	return gone, nil
+}
+
+// Since counts the targets in the log whose last invalidation has a number above after.
+func (l *Log) Since(ctx context.Context, after int64) (int64, error) {
+	from := "(" + strconv.FormatInt(after, 10)
+	pipe := l.queue.Pipeline()
+	targets := pipe.ZCount(ctx, l.keys.Log(), from, "+inf")
+	prefixes := pipe.ZCount(ctx, l.keys.Prefixes(), from, "+inf")
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, fmt.Errorf("count invalidations: %w", err)
+	}
+	return targets.Val() + prefixes.Val(), nil
+}
+
+// PendingRecord is a record that is not yet applied everywhere.
+type PendingRecord struct {
+	Number int64
+	Age    time.Duration
+	tasks.Record
+}
+
+// Pending returns up to n pending records, oldest first.
+func (l *Log) Pending(ctx context.Context, n int) ([]PendingRecord, error) {
+	pipe := l.queue.Pipeline()
+	found := pipe.ZRangeWithScores(ctx, l.keys.Pending(), 0, int64(n)-1)
+	now := pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("list pending invalidations: %w", err)
+	}
+	var all []PendingRecord
+	for _, z := range found.Val() {
+		record, err := tasks.DecodeRecord(z.Member.(string))
+		if err != nil {
+			return nil, err
+		}
+		number := int64(z.Score)
+		age := time.Duration(now.Val().UnixMicro()-number) * time.Microsecond
+		all = append(all, PendingRecord{number, max(0, age), record})
+	}
+	return all, nil
 }

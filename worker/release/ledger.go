@@ -20,15 +20,12 @@ var (
 	moveLua string
 	//go:embed flip.lua
 	flipLua string
-	//go:embed claim.lua
-	claimLua string
 	//go:embed set.lua
 	setLua string
 
 	createScript = redis.NewScript(createLua)
 	moveScript   = redis.NewScript(moveLua)
 	flipScript   = redis.NewScript(flipLua)
-	claimScript  = redis.NewScript(claimLua)
 	setScript    = redis.NewScript(setLua)
 )
 
@@ -221,28 +218,10 @@ func (l *Ledger) set(ctx context.Context, id, field string, value any) error {
 	return nil
 }
 
-// ClaimRun gives a release to one warm run; a second run is refused until [Ledger.EndRun].
-// Claiming it again for the same run is fine.
-func (l *Ledger) ClaimRun(ctx context.Context, id, run string) error {
-	return l.claim(ctx, id, run, "claim")
-}
-
-// EndRun gives a run's claim back. Ending a run that holds no claim does nothing.
-func (l *Ledger) EndRun(ctx context.Context, id, run string) error {
-	return l.claim(ctx, id, run, "end")
-}
-
-func (l *Ledger) claim(ctx context.Context, id, run, verb string) error {
-	reply, err := claimScript.Run(ctx, l.queue, []string{l.keys.Release(id)}, run, verb).StringSlice()
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s run %q of release %q: %w", verb, run, id, err)
-	case reply[0] == "absent":
-		return absent(id)
-	case reply[0] == "run":
-		return fmt.Errorf("warm release %q: %w: run %q is warming it already; wait for it or see `stoker status`", id, tasks.ErrRefused, reply[1])
-	}
-	return nil
+// SetRun shows which warm run is under way, "" for none. Package warm sees to it that there is
+// one at a time.
+func (l *Ledger) SetRun(ctx context.Context, id, run string) error {
+	return l.set(ctx, id, "run", run)
 }
 
 // History returns a release's moves, oldest first.

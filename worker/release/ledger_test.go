@@ -226,22 +226,6 @@ func TestLedgerInvariants(t *testing.T) {
 	})
 }
 
-func TestClaimRun(t *testing.T) {
-	l, _ := open(t)
-	create(t, l, "r1")
-	must(t, l.ClaimRun(ctx, "r1", "A"))
-	must(t, l.ClaimRun(ctx, "r1", "A"))
-	if err := l.ClaimRun(ctx, "r1", "B"); !errors.Is(err, tasks.ErrRefused) {
-		t.Errorf("a second run: got %v, want ErrRefused", err)
-	}
-	must(t, l.EndRun(ctx, "r1", "B"))
-	if err := l.ClaimRun(ctx, "r1", "B"); !errors.Is(err, tasks.ErrRefused) {
-		t.Errorf("another run's end gave the claim back: %v", err)
-	}
-	must(t, l.EndRun(ctx, "r1", "A"))
-	must(t, l.ClaimRun(ctx, "r1", "B"))
-}
-
 func TestDocs(t *testing.T) {
 	l, _ := open(t)
 	create(t, l, "r1")

@@ -1,0 +1,255 @@
+package health
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/alphanode/stoker/worker/release"
+)
+
+// NoteInput is what the final note of a release is written from. Any text in it may come from a
+// person or from a site, and is quoted as Markdown.
+type NoteInput struct {
+	Record   release.Record
+	History  []release.Move // oldest first
+	Previous string         // the release before; "" when there was none
+
+	Baseline    *Baseline // nil when it was never measured
+	Verdict     *Verdict  // nil when it was never watched
+	Certificate []Field   // in the order to show; empty when there is none
+
+	Invalidations *int64 // edits recorded since it was made; nil when the log no longer tells
+	Rollback      string // the command that takes it back; "" when there is nothing to go back to
+}
+
+// Field is a name and a value to show.
+type Field struct{ Name, Value string }
+
+// Note writes the final note of a release as Markdown. It is pure: the same input gives the same
+// bytes.
+func Note(in NoteInput) string {
+	r := in.Record
+	state := string(r.State)
+	if r.Pinned {
+		state += ", pinned"
+	}
+	w := &noteWriter{}
+	w.line("# Release %s", inline(r.ID))
+	w.line("")
+	w.list(
+		Field{"State", state},
+		Field{"Owner", r.Owner},
+		Field{"Revision", r.Revision},
+		Field{"Release before", in.Previous},
+		Field{"Created", date(r.CreatedAt)},
+		Field{"Last activated", date(r.ActivatedAt)},
+		Field{"Key template", r.Template},
+	)
+	w.prose("Reason", r.Reason)
+	w.prose("Expected result", r.Expected)
+	w.code("Files touched", r.Files)
+	w.code("Commands used", r.Commands)
+	w.result(in)
+	w.certificate(in.Certificate)
+	w.invalidations(in.Invalidations)
+	w.history(in.History)
+	w.rollback(in)
+	return w.String()
+}
+
+// noteWriter builds Markdown. What is not its own text goes through inline or block.
+type noteWriter struct{ strings.Builder }
+
+func (w *noteWriter) line(format string, args ...any) {
+	fmt.Fprintf(w, format+"\n", args...)
+}
+
+func (w *noteWriter) section(title string) { w.line("\n## %s\n", title) }
+
+// list leaves out what has no value.
+func (w *noteWriter) list(fields ...Field) {
+	for _, f := range fields {
+		if f.Value != "" {
+			w.line("- %s: %s", inline(f.Name), inline(f.Value))
+		}
+	}
+}
+
+// prose writes a person's text with its line breaks.
+func (w *noteWriter) prose(title, text string) {
+	w.section(title)
+	if text = strings.TrimSpace(text); text == "" {
+		text = "Not given."
+	}
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = lineStart.ReplaceAllString(inline(l), `$1\$2`)
+	}
+	w.line("%s", strings.Join(lines, "\\\n"))
+}
+
+func (w *noteWriter) code(title string, lines []string) {
+	w.section(title)
+	if len(lines) == 0 {
+		w.line("None recorded.")
+		return
+	}
+	w.block(strings.Join(lines, "\n"))
+}
+
+// block writes text as it is, between fences longer than any inside it.
+func (w *noteWriter) block(text string) {
+	fence := strings.Repeat("`", max(3, longestRun(text, '`')+1))
+	w.line("%stext\n%s\n%s", fence, plain(text), fence)
+}
+
+// result shows before against after, or the baseline alone while there is no verdict.
+func (w *noteWriter) result(in NoteInput) {
+	w.section("Result")
+	switch v := in.Verdict; {
+	case v != nil:
+		w.line("Verdict after the switch: **%s**.\n", inline(string(v.Verdict)))
+		for _, reason := range v.Reasons {
+			w.line("- %s", inline(reason))
+		}
+		if v.Before.Requests > 0 && v.After.Requests > 0 {
+			w.table([]string{"before", "after"}, v.Before, v.After)
+		}
+	case in.Baseline != nil:
+		w.line("Not compared after the switch. Its own baseline:")
+		w.table([]string{"baseline"}, *in.Baseline)
+	default:
+		w.line("Not measured.")
+	}
+}
+
+// table shows baselines side by side.
+func (w *noteWriter) table(titles []string, baselines ...Baseline) {
+	w.line("\n| | %s |", strings.Join(titles, " | "))
+	w.line("|---|%s", strings.Repeat("---|", len(titles)))
+	rows := []struct {
+		name string
+		cell func(Baseline) string
+	}{
+		{"release", func(b Baseline) string { return inline(b.Release) }},
+		{"measured", func(b Baseline) string { return date(b.At) }},
+		{"requests", func(b Baseline) string { return humanize.Comma(int64(b.Requests)) }},
+		{"errors", func(b Baseline) string { return humanize.Comma(int64(b.Errors)) }},
+		{"p50", func(b Baseline) string { return fmt.Sprintf("%.2f ms", b.P50) }},
+		{"p95", func(b Baseline) string { return fmt.Sprintf("%.2f ms", b.P95) }},
+		{"p99", func(b Baseline) string { return fmt.Sprintf("%.2f ms", b.P99) }},
+		{"hit rate", func(b Baseline) string { return reported(b.CacheReported, "%.1f%%", b.HitRate*100) }},
+		{"database calls a request", func(b Baseline) string { return reported(b.DBReported, "%.2f", b.DBCallsPerRequest) }},
+	}
+	for _, row := range rows {
+		cells := make([]string, len(baselines))
+		for i, b := range baselines {
+			cells[i] = row.cell(b)
+		}
+		w.line("| %s | %s |", row.name, strings.Join(cells, " | "))
+	}
+}
+
+// reported formats a figure that only some sites report.
+func reported(n int, format string, v float64) string {
+	if n == 0 {
+		return "not reported"
+	}
+	return fmt.Sprintf(format, v)
+}
+
+func (w *noteWriter) certificate(fields []Field) {
+	w.section("Certificate")
+	if len(fields) == 0 {
+		w.line("None: nobody has proved that its cache was filled.")
+		return
+	}
+	w.list(fields...)
+}
+
+func (w *noteWriter) invalidations(n *int64) {
+	w.section("Invalidations since it was made")
+	if n == nil {
+		w.line("Not known: the log no longer reaches back that far.")
+		return
+	}
+	w.line("%s recorded.", humanize.Comma(*n))
+}
+
+func (w *noteWriter) history(moves []release.Move) {
+	w.section("History")
+	if len(moves) == 0 {
+		w.line("None recorded.")
+		return
+	}
+	w.line("| when | from | to | who | why |\n|---|---|---|---|---|")
+	for _, m := range moves {
+		why := m.Reason
+		if m.Note != "" {
+			why = strings.TrimPrefix(why+"; "+m.Note, "; ")
+		}
+		w.line("| %s | %s | %s | %s | %s |", date(m.At), inline(string(m.From)), inline(string(m.To)), inline(m.Actor), inline(why))
+	}
+}
+
+func (w *noteWriter) rollback(in NoteInput) {
+	w.section("How to roll back")
+	if in.Rollback == "" {
+		w.line("There is no release to go back to.")
+	} else {
+		w.block(in.Rollback)
+	}
+	if note := strings.TrimSpace(in.Record.RollbackNote); note != "" {
+		w.prose("Note on rolling back", note)
+	}
+}
+
+// date shows a time to the second, "" for none.
+func date(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
+}
+
+// inline quotes text so that Markdown shows it as it is, on one line.
+func inline(s string) string {
+	return markdown.Replace(strings.Join(strings.Fields(plain(s)), " "))
+}
+
+// markdown quotes what means something within a line.
+var markdown = strings.NewReplacer(
+	`\`, `\\`, "`", "\\`", `*`, `\*`, `_`, `\_`, `[`, `\[`, `]`, `\]`, `<`, `\<`, `>`, `\>`,
+	`#`, `\#`, `|`, `\|`, `~`, `\~`, `&`, `\&`, `!`, `\!`, `$`, `\$`,
+)
+
+// lineStart finds what means something at the start of a line only: lists and underlines.
+var lineStart = regexp.MustCompile(`^(\d*)([-+=.)])`)
+
+// plain drops the control characters that no note may hold.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// longestRun returns the length of the longest run of c in s.
+func longestRun(s string, c rune) int {
+	longest, run := 0, 0
+	for _, r := range s {
+		if r != c {
+			run = 0
+			continue
+		}
+		run++
+		longest = max(longest, run)
+	}
+	return longest
+}

@@ -1,0 +1,83 @@
+-- Copies one slice of a namespace to another one, expiries kept. What exists there already is
+-- left as it is. What holds the source's prefix in its value, or cannot be looked into, is
+-- left out: its copy would point at the source.
+-- KEYS: the keys to copy; none to take those of the next step of a SCAN
+-- ARGV: 1 cursor, 2 MATCH pattern, 3 COUNT (all three unused with KEYS),
+--       4 bytes above which a value is big, 5 bytes after which the rest is left for later,
+--       6 the source's prefix, 7 the destination's prefix, 8 what reserved logical keys begin
+--       with, 9… logical prefixes of the entries to copy
+-- Returns {next cursor, skipped, existed, {copied}, {referring}, {big}, {later}}: counts of
+-- entries, lists of keys
+local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
+local from, to, reserved = ARGV[6], ARGV[7], ARGV[8]
+
+local items = {
+  hash = function(key) return redis.call('HGETALL', key) end,
+  list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
+  zset = function(key) return redis.call('ZRANGE', key, 0, -1) end,
+}
+
+local function begins(s, prefix)
+  return string.sub(s, 1, #prefix) == prefix
+end
+
+local function wanted(logical)
+  if begins(logical, reserved) then return false end
+  for i = 9, #ARGV do
+    if begins(logical, ARGV[i]) then return true end
+  end
+  return false
+end
+
+local function refers(key, kind)
+  if kind == 'string' then
+    return string.find(redis.call('GET', key), from, 1, true)
+  end
+  if not items[kind] then return true end
+  for _, item in ipairs(items[kind](key)) do
+    if string.find(item, from, 1, true) then return true end
+  end
+  return false
+end
+
+local count = { hash = 'HLEN', list = 'LLEN', set = 'SCARD', zset = 'ZCARD' }
+
+-- Bytes, or the time of as many: an item costs what half a kilobyte costs.
+local function weigh(key, kind)
+  if kind == 'string' then return redis.call('STRLEN', key) end
+  if not count[kind] then return 0 end
+  return math.max(redis.call('MEMORY', 'USAGE', key) or 0, 512 * redis.call(count[kind], key))
+end
+
+local nextcursor, keys = '0', KEYS
+if #KEYS == 0 then
+  local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
+  nextcursor, keys = step[1], step[2]
+end
+
+local skipped, existed, used = 0, 0, 0
+local copied, referring, big, later = {}, {}, {}, {}
+for _, key in ipairs(keys) do
+  local kind = redis.call('TYPE', key).ok
+  if not wanted(string.sub(key, #from + 1)) then
+    if not begins(key, from .. reserved) then skipped = skipped + 1 end
+  elseif kind ~= 'none' then
+    local weight = weigh(key, kind)
+    if weight > limit then
+      big[#big + 1] = key
+    elseif used > 0 and used + weight > budget then
+      later[#later + 1] = key
+    else
+      used = used + weight
+      if refers(key, kind) then
+        referring[#referring + 1] = key
+      elseif redis.call('COPY', key, to .. string.sub(key, #from + 1)) == 1 then
+        copied[#copied + 1] = key
+      else
+        existed = existed + 1
+      end
+    end
+  end
+end
+return { nextcursor, skipped, existed, copied, referring, big, later }

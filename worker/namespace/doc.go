@@ -1,0 +1,53 @@
+// Package namespace works on the keys of one release in the cache Redis: it reads, writes,
+// copies, deletes, counts and prunes them.
+//
+// # Slices
+//
+// Whole-namespace work is one logical SCAN over the server, cut into slices. A slice is one Lua
+// script: it takes a step of the SCAN and works on the keys it found inside the server. Its
+// time, taken from the server's own clock around the script, goes to a [Pacer], which says
+// how large the next slice may be and how long to wait before it. Two things would make a slice
+// too long whatever its count, and leave it: a value above a mebibyte or some 2,000 items is moved
+// by Go in chunks, and what is found after a mebibyte of values is read by a further script. Only
+// types without a portable form (streams, modules) are always moved whole.
+//
+// # Cursors
+//
+// A cursor handed out between slices is opaque; 0 means the beginning and, handed out, the end.
+// A SCAN cursor means nothing to any server process but the one that gave it (the hash seed is
+// random), so cursors carry a fingerprint of that process. After a restart or a failover the
+// scan begins again from the start. SCAN itself may return a key twice, so callers take every
+// entry as if it could come again; all work here is safe twice.
+//
+// # What SCAN promises
+//
+// A key that is there from the start of a pass to its end is found. A key that comes or goes
+// meanwhile may be missed; for those the invalidation log's mark, write, replay is the remedy.
+//
+// # Tag indexes
+//
+// A tag's index must know an entry before the entry can be read, or an invalidation of the tag
+// would miss it: Put and Write send the index first. They add to an index and never replace one,
+// since application servers may be adding to it too. Copy carries the indexes, then the entries,
+// then the indexes again: an entry that appears in the source between the first two is in
+// the destination's index when Copy returns. Until then the destination's index may lack
+// it, so whoever applies a tag meanwhile must look into the source's index as well.
+//
+// # Deleting what nobody serves
+//
+// Purge deletes a whole namespace, and what is served must never be deleted. The fence, a key
+// in the cache Redis, names who alone may purge a release; every deleting script checks it in the
+// same atomic step. To stop a purge for good, set another token: no later slice deletes anything.
+//
+// # Reserved keys
+//
+// Logical keys that begin with # are stoker's: tag indexes, leases, and the parts of a big
+// value being written (they expire by themselves when their writer dies). Only tag indexes are
+// ever read or written as entries.
+//
+// # Cluster
+//
+// Work on named keys (Put, Write, Remove, Lookup) runs on any client, but for collections that take
+// more than one step to write. What scans is refused on a Redis Cluster or ring, where
+// one SCAN does not see all keys.
+package namespace

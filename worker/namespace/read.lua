@@ -1,0 +1,57 @@
+-- Reads one slice of a namespace: keys, types, expiries and values.
+-- KEYS: the keys to read; none to take those of the next step of a SCAN
+-- ARGV: 1 cursor, 2 MATCH pattern, 3 COUNT (all three unused with KEYS),
+--       4 bytes above which a value is 'big', 5 bytes after which the rest is 'later'
+-- Returns {next cursor, item, …}; an item is one of
+--   {key, type, expiry, value}  expiry in Unix ms, -1 for never; value a string or the
+--                               collection's items, a DUMP payload for types not listed here
+--   {key, 'big'}                left out: to be read in chunks
+--   {key, 'later'}              left out: to be read by another call
+local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local read = {
+  string = function(key) return redis.call('GET', key) end,
+  hash = function(key) return redis.call('HGETALL', key) end,
+  list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
+  zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
+}
+
+local count = { hash = 'HLEN', list = 'LLEN', set = 'SCARD', zset = 'ZCARD' }
+
+-- Bytes, or the time of as many: an item costs what half a kilobyte costs. What cannot be
+-- read in chunks is never big.
+local function weigh(key, kind)
+  if kind == 'string' then return redis.call('STRLEN', key) end
+  local bytes = redis.call('MEMORY', 'USAGE', key) or 0
+  if not count[kind] then return math.min(bytes, limit) end
+  return math.max(bytes, 512 * redis.call(count[kind], key))
+end
+
+local nextcursor, keys = '0', KEYS
+if #KEYS == 0 then
+  local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
+  nextcursor, keys = step[1], step[2]
+end
+
+local out, used = { nextcursor }, 0
+for _, key in ipairs(keys) do
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' then
+    local weight = weigh(key, kind)
+    if weight > limit then
+      out[#out + 1] = { key, 'big' }
+    elseif used > 0 and used + weight > budget then
+      out[#out + 1] = { key, 'later' }
+    else
+      used = used + weight
+      local expiry = redis.call('PEXPIRETIME', key)
+      if read[kind] then
+        out[#out + 1] = { key, kind, expiry, read[kind](key) }
+      else
+        out[#out + 1] = { key, 'dump', expiry, redis.call('DUMP', key) }
+      end
+    end
+  end
+end
+return out

@@ -1,0 +1,210 @@
+package namespace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"iter"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// pipeliner sends commands in one go: a client, or a connection that watches a key.
+type pipeliner interface {
+	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+}
+
+// work is one paced piece of work, by one goroutine.
+type work struct {
+	cache *Cache
+	pacer Pacer
+	count int       // items of the next slice
+	rest  time.Time // no slice before this
+}
+
+func (c *Cache) work() *work {
+	return &work{cache: c, pacer: c.pace(), count: firstSlice}
+}
+
+// run sends what fill queues as one slice of that many items: it waits for the pause before the
+// slice, and tells the pacer how it went. fill may be called twice.
+func (w *work) run(ctx context.Context, on pipeliner, items int, fill func(redis.Pipeliner)) error {
+	if err := waitUntil(ctx, w.rest); err != nil {
+		return err
+	}
+	took, err := w.cache.timed(ctx, on, fill)
+	if err != nil {
+		items = 0
+	}
+	count, pause := w.pacer.Next(took, items)
+	w.count, w.rest = max(count, 1), time.Now().Add(pause)
+	return err
+}
+
+// eval runs a script as one slice of that many items.
+func (w *work) eval(ctx context.Context, items int, script *redis.Script, keys []string, args ...any) ([]any, error) {
+	var cmd *redis.Cmd
+	err := w.run(ctx, w.cache.client, items, func(p redis.Pipeliner) {
+		cmd = script.EvalSha(ctx, p, keys, args...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Slice()
+}
+
+// slice is what a script made of one step of the SCAN.
+type slice struct {
+	next  uint64 // the cursor to go on from; 0 at the end
+	reply []any  // what the script returned after the cursor
+}
+
+// slices runs a script over all keys of the release that begin with the logical prefix. The
+// script takes cursor, MATCH pattern and COUNT before the args given here, and returns the next
+// cursor first.
+func (w *work) slices(ctx context.Context, script *redis.Script, keys []string, release, prefix string, cursor uint64, args ...any) iter.Seq2[slice, error] {
+	pattern := w.cache.tmpl.Match(release, prefix)
+	return func(yield func(slice, error) bool) {
+		server, err := w.cache.process(ctx)
+		at := server.resume(cursor)
+		for err == nil {
+			var s slice
+			if s, at, err = w.step(ctx, script, keys, append([]any{at, pattern, w.count}, args...)); err != nil {
+				break
+			}
+			if s.next, server, err = w.cache.cursor(ctx, server, at); err != nil {
+				break
+			}
+			if !yield(s, nil) || s.next == 0 {
+				return
+			}
+			at = server.resume(s.next)
+		}
+		yield(slice{}, err)
+	}
+}
+
+// step runs the script once and returns the server's own next cursor with what it found.
+func (w *work) step(ctx context.Context, script *redis.Script, keys []string, args []any) (slice, uint64, error) {
+	reply, err := w.eval(ctx, w.count, script, keys, args...)
+	if err != nil {
+		return slice{}, 0, err
+	}
+	raw, ok := reply[0].(string)
+	if !ok {
+		return slice{}, 0, fmt.Errorf("scan: cursor is a %T", reply[0])
+	}
+	next, err := strconv.ParseUint(raw, 10, 64)
+	if err != nil || next>>cursorBits != 0 {
+		return slice{}, 0, fmt.Errorf("scan: the server returned cursor %q, want a number of at most %d bits", raw, cursorBits)
+	}
+	return slice{reply: reply[1:]}, next, nil
+}
+
+// cursorBits is the part of a cursor that is the server's own. Redis's cursors are indexes into
+// its hash table, so no server comes near this.
+const cursorBits = 48
+
+// process is a fingerprint of one run of a server: 16 bits, never 0. A SCAN cursor is of
+// use to the process that gave it only.
+type process uint64
+
+var runID = regexp.MustCompile(`(?m)^run_id:(\w+)`)
+
+// process returns the fingerprint of the server's process as it is now. A server that does not
+// tell (embedded ones) is taken for one that never changes.
+func (c *Cache) process(ctx context.Context) (process, error) {
+	info, err := c.client.Info(ctx, "server").Result()
+	var reply redis.Error
+	if err != nil && !errors.As(err, &reply) {
+		return 0, fmt.Errorf("identify the server: %w", err)
+	}
+	id := runID.FindStringSubmatch(info)
+	if id == nil {
+		return 1, nil
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id[1]))
+	return process(h.Sum32()&0xffff | 1), nil
+}
+
+// token makes the cursor handed out from a cursor of the process.
+func (p process) token(at uint64) uint64 { return uint64(p)<<cursorBits | at }
+
+// resume returns the cursor to give to the process: the beginning when the one handed out is
+// another process's.
+func (p process) resume(token uint64) uint64 {
+	if token>>cursorBits != uint64(p) {
+		return 0
+	}
+	return token & (1<<cursorBits - 1)
+}
+
+// cursor returns the cursor to hand out after a step that left off at next. The end of a scan
+// counts only when the server has been the same process throughout; else the scan
+// starts again.
+func (c *Cache) cursor(ctx context.Context, began process, next uint64) (uint64, process, error) {
+	if next != 0 {
+		return began.token(next), began, nil
+	}
+	now, err := c.process(ctx)
+	if err != nil || now == began {
+		return 0, now, err
+	}
+	return now.token(0), now, nil
+}
+
+// timed sends a pipeline and returns the server time between its first command and its last,
+// as the server's clock tells it: the network and this process do not count. A script
+// that the server does not know is loaded, and everything sent again.
+func (c *Cache) timed(ctx context.Context, on pipeliner, fill func(redis.Pipeliner)) (time.Duration, error) {
+	var from, to *redis.TimeCmd
+	send := func() ([]redis.Cmder, error) {
+		return on.Pipelined(ctx, func(p redis.Pipeliner) error {
+			from = p.Time(ctx)
+			fill(p)
+			to = p.Time(ctx)
+			return nil
+		})
+	}
+	cmds, err := send()
+	if unknownScript(cmds) {
+		if err := c.load(ctx); err != nil {
+			return 0, err
+		}
+		_, err = send()
+	}
+	if err != nil || c.sharded { // the nodes of a cluster have a clock each
+		return 0, err
+	}
+	return to.Val().Sub(from.Val()), nil
+}
+
+func unknownScript(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+			return true
+		}
+	}
+	return false
+}
+
+// waitUntil returns at that time, or with ctx's error.
+func waitUntil(ctx context.Context, at time.Time) error {
+	d := time.Until(at)
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,128 @@
+package namespace
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+const (
+	// indexBatch is how many tag indexes one slice works on.
+	indexBatch = 16
+	// lastDate is how long a member without an expiry stays in an index after its entry
+	// was first found missing. It is far above the time between the two halves of a put.
+	lastDate = time.Hour
+	// keepMarks is how long a member stays that an invalidation marked as gone: longer than
+	// any copy takes that may hold its entry from before.
+	keepMarks = 24 * time.Hour
+)
+
+var forever = math.Inf(1)
+
+// PruneTags drops the dead members of the release's tag indexes and returns how many. A member
+// is dead when its score, the entry's expiry, is past and the entry is gone, which the
+// deleting script itself checks. A member without an expiry whose entry is gone gets
+// a last date an hour after now, and is dropped by a prune after that: its writer may
+// be between the index and the entry. Members that an invalidation marked as gone stay for a
+// day (see tag.lua of package invalidation). Empty indexes disappear.
+func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (dropped int64, err error) {
+	defer wrap(&err, "prune", release)
+	if err := c.whole(release); err != nil {
+		return 0, err
+	}
+	w := c.work()
+	return w.indexes(ctx, release, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
+		return pruneScript.EvalSha(ctx, p, []string{c.tmpl.Key(release, tasks.TagIndex(tag))},
+			cursor, count, c.tmpl.Prefix(release), c.tmpl.Suffix(), milliseconds(now), milliseconds(now.Add(lastDate)), -now.Add(-keepMarks).UnixMilli())
+	})
+}
+
+// tags carries the members that belong to the families to the destination's indexes.
+func (cp copying) tags(ctx context.Context) error {
+	tmpl := cp.cache.tmpl
+	_, err := cp.indexes(ctx, cp.src, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
+		args := []any{cursor, count, tmpl.Prefix(cp.src), tmpl.Prefix(cp.dst), tmpl.Suffix()}
+		for _, f := range cp.families {
+			args = append(args, f)
+		}
+		keys := []string{tmpl.Key(cp.src, tasks.TagIndex(tag)), tmpl.Key(cp.dst, tasks.TagIndex(tag))}
+		return carryScript.EvalSha(ctx, p, keys, args...)
+	})
+	if err != nil {
+		return fmt.Errorf("carry tag indexes: %w", err)
+	}
+	return nil
+}
+
+// indexScript queues a script that works on part of a tag's index, from a ZSCAN cursor on, and
+// returns the next such cursor and a count.
+type indexScript func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd
+
+// part is a place in a tag's index.
+type part struct{ tag, cursor string }
+
+// indexes runs a script over all of the release's tag indexes and returns the sum of its counts.
+func (w *work) indexes(ctx context.Context, release string, script indexScript) (sum int64, err error) {
+	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
+		if err != nil {
+			return sum, err
+		}
+		keys, err := texts(s.reply)
+		if err != nil {
+			return sum, err
+		}
+		var todo []part
+		for _, key := range keys {
+			logical, _ := w.cache.tmpl.Logical(release, key)
+			if tag, ok := tasks.TagOf(logical); ok {
+				todo = append(todo, part{tag, "0"})
+			}
+		}
+		for len(todo) > 0 {
+			n := min(indexBatch, len(todo))
+			more, count, err := w.parts(ctx, todo[:n], script)
+			sum += count
+			if err != nil {
+				return sum, err
+			}
+			todo = append(todo[n:], more...)
+		}
+	}
+	return sum, nil
+}
+
+// parts runs a script over some parts as one slice, and returns where to go on.
+func (w *work) parts(ctx context.Context, todo []part, script indexScript) (more []part, sum int64, err error) {
+	each := max(w.count/len(todo), 10)
+	cmds := make([]*redis.Cmd, len(todo))
+	err = w.run(ctx, w.cache.client, each*len(todo), func(p redis.Pipeliner) {
+		for i, t := range todo {
+			cmds[i] = script(p, t.tag, t.cursor, each)
+		}
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for i, t := range todo {
+		reply, err := cmds[i].Slice()
+		if err != nil || len(reply) != 2 {
+			return nil, sum, fmt.Errorf("tag %s: unexpected reply %v: %v", tasks.Bytes(t.tag), reply, err)
+		}
+		next, _ := reply[0].(string)
+		count, _ := reply[1].(int64)
+		sum += count
+		if _, err := strconv.ParseUint(next, 10, 64); err != nil {
+			return nil, sum, fmt.Errorf("tag %s: cursor %q", tasks.Bytes(t.tag), next)
+		}
+		if next != "0" {
+			more = append(more, part{t.tag, next})
+		}
+	}
+	return more, sum, nil
+}

@@ -1,0 +1,113 @@
+package namespace
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+const (
+	// weighOneIn is how many entries stand behind each one that Usage weighs.
+	weighOneIn = 16
+	// usageSample is how many keys Usage shows at most.
+	usageSample = 10
+	// lookupBatch is how many keys one pipeline looks up.
+	lookupBatch = 1000
+)
+
+// Usage is what a namespace takes.
+type Usage struct {
+	Entries int64    // entries, without reserved keys
+	Bytes   int64    // an estimate of the server's memory: reserved keys weighed, entries sampled
+	Sample  []string // logical keys of some entries
+}
+
+// Usage counts the release's entries and estimates their memory. A key that SCAN returns twice
+// counts twice, so on a server whose table is just growing the count may be a little high, and
+// after a restart of the server in the middle much too high.
+func (c *Cache) Usage(ctx context.Context, release string) (u Usage, err error) {
+	defer wrap(&err, "measure", release)
+	if err := c.whole(release); err != nil {
+		return Usage{}, err
+	}
+	var weighed, bytes, others int64
+	w := c.work()
+	for s, err := range w.slices(ctx, usageScript, nil, release, "", 0, c.tmpl.Prefix(release)+tasks.Reserved, weighOneIn) {
+		if err != nil {
+			return Usage{}, err
+		}
+		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others} {
+			n, ok := s.reply[i].(int64)
+			if !ok {
+				return Usage{}, fmt.Errorf("usage: count is a %T", s.reply[i])
+			}
+			*sum += n
+		}
+		if u.Sample, err = c.sample(u.Sample, release, s.reply[4:]); err != nil {
+			return Usage{}, err
+		}
+	}
+	u.Bytes = others
+	if weighed > 0 {
+		u.Bytes += int64(float64(bytes) / float64(weighed) * float64(u.Entries))
+	}
+	return u, nil
+}
+
+// sample adds keys to a sample that has room for them.
+func (c *Cache) sample(have []string, release string, raw []any) ([]string, error) {
+	keys, err := texts(raw)
+	for _, key := range keys {
+		if logical, ok := c.tmpl.Logical(release, key); ok && len(have) < usageSample {
+			have = append(have, logical)
+		}
+	}
+	return have, err
+}
+
+// Found tells of a key that was looked up.
+type Found struct {
+	Exists bool
+	TTL    time.Duration // what is left; -1 when the entry never expires, 0 when there is none
+}
+
+// Lookup tells of each logical key whether the release has an entry for it. The answers are in
+// the order of keys.
+func (c *Cache) Lookup(ctx context.Context, release string, keys []string) (found []Found, err error) {
+	defer wrap(&err, "look up in", release)
+	if err := c.named(release); err != nil {
+		return nil, err
+	}
+	for batch := range slices.Chunk(keys, lookupBatch) {
+		cmds := make([]*redis.DurationCmd, len(batch))
+		_, err := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, key := range batch {
+				cmds[i] = p.PTTL(ctx, c.tmpl.Key(release, key))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, cmd := range cmds {
+			found = append(found, foundOf(cmd.Val()))
+		}
+	}
+	return found, nil
+}
+
+// foundOf reads the answer of PTTL: -2 without a key, -1 without an expiry.
+func foundOf(ttl time.Duration) Found {
+	switch {
+	case ttl == -2:
+		return Found{}
+	case ttl < 0:
+		return Found{Exists: true, TTL: -1}
+	}
+	return Found{Exists: true, TTL: ttl}
+}

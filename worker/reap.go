@@ -1,0 +1,95 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/release"
+)
+
+// Marks closes the open marks of writers and readers whose task is gone for good; what a writer
+// left is replayed first. Both sign with their task's ID. It is safe in many workers at once: replaying and closing twice is
+// harmless.
+type Marks struct {
+	Ledger  *release.Ledger
+	Log     *invalidation.Log
+	Applier *invalidation.Applier
+	// Gone reports whether a task has come to its end; [Queues.Gone] does.
+	Gone func(ctx context.Context, id string) (bool, error)
+}
+
+var _ Reaper = Marks{}
+
+// Reap implements [Reaper].
+func (m Marks) Reap(ctx context.Context) (int, error) {
+	live, err := m.Ledger.Live(ctx)
+	if err != nil {
+		return 0, err
+	}
+	closed := 0
+	var failed []error
+	for _, id := range live {
+		n, err := m.reap(ctx, id)
+		closed += n
+		if err != nil {
+			failed = append(failed, fmt.Errorf("release %q: %w", id, err))
+		}
+	}
+	n, err := m.reapReaders(ctx)
+	return closed + n, errors.Join(append(failed, err)...)
+}
+
+// reapReaders ends readers that would hold the log back for ever. They have written nothing.
+func (m Marks) reapReaders(ctx context.Context) (int, error) {
+	readers, err := m.Log.OpenReaders(ctx)
+	if err != nil {
+		return 0, err
+	}
+	closed := 0
+	for _, reader := range readers {
+		task := reader
+		if at := strings.LastIndexByte(reader, '/'); at >= 0 {
+			task = reader[:at] // behind the slash stands the release that is read
+		}
+		gone, err := m.Gone(ctx, task)
+		if err != nil {
+			return closed, err
+		}
+		if !gone {
+			continue
+		}
+		if err := m.Log.CloseReader(ctx, reader); err != nil {
+			return closed, err
+		}
+		closed++
+	}
+	return closed, nil
+}
+
+func (m Marks) reap(ctx context.Context, id string) (int, error) {
+	marks, err := m.Log.OpenMarks(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	closed := 0
+	for writer, mark := range marks {
+		gone, err := m.Gone(ctx, writer)
+		if err != nil {
+			return closed, err
+		}
+		if !gone {
+			continue
+		}
+		if _, err := m.Applier.Replay(ctx, id, mark); err != nil {
+			return closed, fmt.Errorf("writer %q: %w", writer, err)
+		}
+		if err := m.Log.CloseMark(ctx, id, writer); err != nil {
+			return closed, err
+		}
+		closed++
+	}
+	return closed, nil
+}

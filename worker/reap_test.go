@@ -1,0 +1,62 @@
+package worker
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/redistest"
+	"github.com/alphanode/stoker/worker/release"
+)
+
+// noPrefixes is an Unlinker for logs without prefix targets.
+type noPrefixes struct{}
+
+func (noPrefixes) Unlink(context.Context, string, string) (int64, error) { return 0, nil }
+
+// TestReap: the mark of a writer whose task is gone is replayed and closed, so that the release
+// may go on; that of a writer at work stays.
+func TestReap(t *testing.T) {
+	ctx := context.Background()
+	c := redistest.Mini(t)
+	keys := tasks.KeysOf(app)
+	tmpl, err := tasks.ParseTemplate(tasks.DefaultTemplate, app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger := release.Open(c, keys)
+	log := invalidation.Open(c, keys, invalidation.Config{FillLimit: time.Minute})
+	applier := invalidation.NewApplier(log, c, tmpl, ledger.Live, noPrefixes{})
+	if err := ledger.Create(ctx, release.Record{ID: "r1", Template: tasks.DefaultTemplate}, by); err != nil {
+		t.Fatal(err)
+	}
+	for _, writer := range []string{"dead", "alive"} {
+		if _, err := log.OpenMark(ctx, "r1", writer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	post := tasks.Target{Kind: tasks.KindKey, Name: "post:1"}
+	number, err := log.Record(ctx, []byte(`{"v":1,"id":"a","calls":[{"targets":[{"kind":"key","name":"post:1"}],"actor":"ann"}]}`), []tasks.Target{post})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := applier.Apply(ctx, number); err != nil {
+		t.Fatal(err)
+	}
+	c.Set(ctx, tmpl.Key("r1", "post:1"), "read before the edit, written after it", 0) // and then its writer died
+
+	marks := Marks{Ledger: ledger, Log: log, Applier: applier,
+		Gone: func(_ context.Context, id string) (bool, error) { return id == "dead", nil }}
+	if n, err := marks.Reap(ctx); n != 1 || err != nil {
+		t.Errorf("reaped %d, %v; want 1", n, err)
+	}
+	if n := c.Exists(ctx, tmpl.Key("r1", "post:1")).Val(); n != 0 {
+		t.Error("the dead writer's stale value is still there")
+	}
+	open, err := log.OpenMarks(ctx, "r1")
+	if _, alive := open["alive"]; err != nil || !alive || len(open) != 1 {
+		t.Errorf("open marks after the reap: %v, %v", open, err)
+	}
+}

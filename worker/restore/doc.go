@@ -1,0 +1,36 @@
+// Package restore brings an earlier release back: by a flip when it stands by, or from its
+// archive. What it brings back is fresh, or the rollback is refused.
+//
+// # Standby
+//
+//  1. choose the release; from here on a retry means the same one (cursor)
+//  2. sweep: apply everything pending, to every live namespace, and so to this one
+//  3. take a mark N: all that was invalidated up to N has left the namespace
+//  4. flip; report "fresh as of number N"
+//
+// # Archived
+//
+//  1. refuse unless the log reaches back to the snapshot's mark, and every byte of the archive
+//     verifies; nothing was changed so far
+//  2. move archived → restoring: live, so every invalidation from now on reaches it
+//  3. open a mark at the snapshot's: the log is kept, and nobody can flip to the release
+//  4. take the fence, which stops any purge that still runs; purge what it left
+//  5. write the archive's entries, a block at a time, then all of its tag indexes: a tag that
+//     is invalidated meanwhile loses its index, and what is written after that would escape
+//     the replay. Expired entries are left out
+//  6. replay: apply every invalidation since the snapshot's mark
+//  7. prove: of a sample of the archive's entries, each is there, or has expired, or was
+//     invalidated since the mark
+//  8. close the mark, move restoring → standby, go on as above
+//
+// # What happens on failure
+//
+// Killed anywhere, the retry goes on from its cursor; a block that was written but not yet in
+// the cursor is written again, which the replay makes harmless. When the restore itself fails,
+// the release goes back to archived, its keys are purged again and the archive stays. A
+// restore whose task is gone for good shows no sign of life in the ledger (DocRestore); after
+// [AbandonedAfter] another rollback to the release takes over and begins anew.
+//
+// A rollback never overrides a later decision: when another release has become active since it
+// was asked for, it stops before the flip, and when its release has been active since, it is done.
+package restore

@@ -1,0 +1,124 @@
+package retire
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/snapshot"
+)
+
+// Purge is the ledger's document about the deleting of a release's keys (release.DocPurge).
+// One without FinishedAt stands for keys that may still be there.
+type Purge struct {
+	Task       string    `json:"task,omitempty"`
+	Deleted    int64     `json:"deleted"` // keys, by the try that finished
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+}
+
+// purged reports whether nothing is left to delete of an archived or expired release.
+func purged(rec release.Record) (bool, error) {
+	var p Purge
+	_, err := rec.Doc(release.DocPurge, &p)
+	return !p.FinishedAt.IsZero(), err
+}
+
+// purge deletes an archived or expired release's keys and proves that none is left.
+func (r *Retirer) purge(ctx context.Context, job tasks.Job, id string) (int64, error) {
+	// The token is this try's own: an earlier try that still runs must stop as well.
+	token := "expire:" + job.ID() + ":" + rand.Text()
+	if err := r.Cache.SetFence(ctx, id, token); err != nil {
+		return 0, err
+	}
+	// Read after taking the fence: a restore moves the release before it takes the fence, so
+	// either its move is seen here or its token stops the deleting.
+	if err := r.mayPurge(ctx, id); err != nil {
+		return 0, err
+	}
+	guarded, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	deleted, err := r.Cache.Purge(guarded, id, token, func(deleted int64) {
+		job.Progress("purge "+id, deleted, 0)
+		if err := interrupted(ctx, job); err != nil {
+			stop(err)
+		} else if err := r.mayPurge(ctx, id); err != nil {
+			stop(err)
+		}
+	})
+	if guarded.Err() != nil {
+		return deleted, context.Cause(guarded)
+	}
+	if err != nil {
+		return deleted, err
+	}
+	if err := r.mayPurge(ctx, id); err != nil {
+		return deleted, err
+	}
+	r.Logger.Info("namespace purged", "release", id, "deleted", deleted)
+	return deleted, r.Ledger.SetDoc(ctx, id, release.DocPurge, Purge{Task: job.ID(), Deleted: deleted, FinishedAt: r.Now().UTC()})
+}
+
+// mayPurge refuses to delete what may be served.
+func (r *Retirer) mayPurge(ctx context.Context, id string) error {
+	rec, err := r.Ledger.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if rec.State != release.Archived && rec.State != release.Expired {
+		return fmt.Errorf("purge release %q: %w: it is %s now, so its keys stay", id, tasks.ErrRefused, rec.State)
+	}
+	return r.sameTemplate(rec)
+}
+
+// finish does what is left to do for an archived or expired release: purge its keys, delete
+// its archive when it has expired.
+func (r *Retirer) finish(ctx context.Context, job tasks.Job, id string) (deleted int64, err error) {
+	rec, err := r.Ledger.Get(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	done, err := purged(rec)
+	if err != nil {
+		return 0, err
+	}
+	if !done {
+		if deleted, err = r.purge(ctx, job, id); err != nil {
+			return deleted, err
+		}
+	}
+	if rec.State == release.Expired {
+		err = r.dropArchive(ctx, rec)
+	}
+	return deleted, err
+}
+
+func (r *Retirer) dropArchive(ctx context.Context, rec release.Record) error {
+	d, err := described(rec)
+	if err != nil || d.Name == "" {
+		return err
+	}
+	if d.Store != r.Store.String() {
+		return fmt.Errorf("delete archive %q: %w: it is in %s, this worker's snapshots are in %q", d.Name, tasks.ErrRefused, d.Store, r.Store)
+	}
+	if err := r.Store.Delete(ctx, d.Name); err != nil {
+		return err
+	}
+	d.DeletedAt = r.Now().UTC()
+	return r.Ledger.SetDoc(ctx, rec.ID, release.DocSnapshot, d)
+}
+
+// unfinished reports whether finish has anything to do.
+func unfinished(rec release.Record) (bool, error) {
+	if rec.State != release.Archived && rec.State != release.Expired {
+		return false, nil
+	}
+	done, err := purged(rec)
+	if err != nil || !done {
+		return !done, err
+	}
+	d, err := described(rec)
+	return rec.State == release.Expired && d != (snapshot.Descriptor{}), err
+}

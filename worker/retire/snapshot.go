@@ -1,0 +1,169 @@
+package retire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/snapshot"
+)
+
+// Snapshot writes a live release's namespace to an archive, verifies it and records it. The
+// archive that was recorded before is deleted. A release that is not live, or is just being
+// restored, is refused with tasks.ErrRefused.
+func (r *Retirer) Snapshot(ctx context.Context, job tasks.Job, id string) (snapshot.Descriptor, error) {
+	d, err := r.snapshot(ctx, job, id)
+	if err != nil {
+		return snapshot.Descriptor{}, fmt.Errorf("snapshot release %q: %w", id, err)
+	}
+	r.Logger.Info("snapshot taken", "release", id, "archive", d.Name, "entries", d.Entries, "bytes", d.Size, "mark", d.Mark)
+	return d, nil
+}
+
+func (r *Retirer) snapshot(ctx context.Context, job tasks.Job, id string) (snapshot.Descriptor, error) {
+	rec, err := r.Ledger.Get(ctx, id)
+	if err != nil {
+		return snapshot.Descriptor{}, err
+	}
+	if err := r.mayRead(rec); err != nil {
+		return snapshot.Descriptor{}, err
+	}
+	mark, err := r.Log.OpenReader(ctx, id, reader(job, id))
+	if err != nil {
+		return snapshot.Descriptor{}, err
+	}
+	name := snapshot.Name(r.App, id, mark.Number, job.ID())
+	d, err := described(rec)
+	if err != nil {
+		return snapshot.Descriptor{}, err
+	}
+	// An earlier try may have recorded its archive without learning of it.
+	if d.Name != name || r.verify(ctx, d) != nil {
+		if d, err = r.write(ctx, job, rec, mark, name); err != nil {
+			return snapshot.Descriptor{}, errors.Join(err, r.Log.CloseReader(context.WithoutCancel(ctx), reader(job, id)))
+		}
+		// An error may hide a success, so the archive and the reader stay: a retry has the
+		// same mark and so the same name.
+		if err := r.Ledger.SetDoc(ctx, id, release.DocSnapshot, d); err != nil {
+			return snapshot.Descriptor{}, err
+		}
+	}
+	return d, r.settle(ctx, job, d)
+}
+
+// reader names the reader of a job that reads a release.
+func reader(job tasks.Job, id string) string { return job.ID() + "/" + id }
+
+// settle does what is left once an archive is recorded.
+func (r *Retirer) settle(ctx context.Context, job tasks.Job, d snapshot.Descriptor) error {
+	if d.Replaces != "" {
+		if err := r.Store.Delete(ctx, d.Replaces); err != nil {
+			return err
+		}
+	}
+	return r.Log.CloseReader(ctx, reader(job, d.Release))
+}
+
+func (r *Retirer) mayRead(rec release.Record) error {
+	switch {
+	case rec.State == release.Restoring:
+		return fmt.Errorf("%w: it is being restored; wait for that to end", tasks.ErrRefused)
+	case !rec.State.Live():
+		return fmt.Errorf("%w: it is %s, so its keys are not in Redis; `stoker rollback --to %s` brings back an archived release", tasks.ErrRefused, rec.State, rec.ID)
+	}
+	return r.sameTemplate(rec)
+}
+
+// write makes and verifies the archive, and drops it when that fails.
+func (r *Retirer) write(ctx context.Context, job tasks.Job, rec release.Record, mark invalidation.Mark, name string) (snapshot.Descriptor, error) {
+	server, err := r.Server(ctx)
+	if err != nil {
+		return snapshot.Descriptor{}, err
+	}
+	var d snapshot.Descriptor
+	wrote, err := r.publish(ctx, job, name, snapshot.Header{
+		App: r.App, Release: rec.ID, Prefix: tasks.Bytes(r.Template.Prefix(rec.ID)),
+		Mark: mark.Number, Epoch: mark.Epoch, Server: server, Created: r.Now().UTC(),
+	})
+	if err == nil {
+		d = snapshot.Describe(wrote, name, r.Store.String(), r.Now().UTC())
+		err = r.verify(ctx, d)
+	}
+	if err == nil {
+		d.Replaces, err = r.replaces(ctx, rec, d)
+	}
+	if err != nil {
+		return d, errors.Join(err, r.Store.Delete(context.WithoutCancel(ctx), name))
+	}
+	return d, nil
+}
+
+func (r *Retirer) publish(ctx context.Context, job tasks.Job, name string, h snapshot.Header) (snapshot.Summary, error) {
+	draft, err := r.Store.Create(ctx, name)
+	if err != nil {
+		return snapshot.Summary{}, err
+	}
+	defer func() { _ = draft.Abort() }() // nothing to drop after Commit
+	w, err := snapshot.NewWriter(draft, h)
+	if err != nil {
+		return snapshot.Summary{}, err
+	}
+	var done int64
+	err = r.Cache.Read(ctx, h.Release, func(entries []tasks.Entry) error {
+		done += int64(len(entries))
+		job.Progress("snapshot "+h.Release, done, 0)
+		return errors.Join(w.Write(entries...), interrupted(ctx, job))
+	})
+	if err != nil {
+		return snapshot.Summary{}, err
+	}
+	s, err := w.Close()
+	if err != nil {
+		return snapshot.Summary{}, err
+	}
+	return s, draft.Commit()
+}
+
+// verify reads the archive back and holds it against its description.
+func (r *Retirer) verify(ctx context.Context, d snapshot.Descriptor) error {
+	in, err := r.Store.Open(ctx, d.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	read, err := snapshot.Verify(ctx, in)
+	if err != nil {
+		return fmt.Errorf("verify %q: %w", d.Name, err)
+	}
+	return d.Matches(read)
+}
+
+// replaces returns the name of the archive that d takes the place of, "" for none. A release
+// that has moved since before was read keeps what it has: d may have been read under a purge.
+func (r *Retirer) replaces(ctx context.Context, before release.Record, d snapshot.Descriptor) (string, error) {
+	now, err := r.Ledger.Get(ctx, before.ID)
+	if err != nil {
+		return "", err
+	}
+	if now.State != before.State || !now.ChangedAt.Equal(before.ChangedAt) {
+		return "", fmt.Errorf("%w: it moved from %s to %s while it was read; take the snapshot again", tasks.ErrRefused, before.State, now.State)
+	}
+	old, err := described(now)
+	if err != nil || old.Name == d.Name || old.Store != d.Store {
+		return "", err
+	}
+	return old.Name, nil
+}
+
+// described returns the release's recorded archive, or the zero value where there is none.
+func described(rec release.Record) (snapshot.Descriptor, error) {
+	var d snapshot.Descriptor
+	_, err := rec.Doc(release.DocSnapshot, &d)
+	if err != nil || !d.DeletedAt.IsZero() {
+		return snapshot.Descriptor{}, err
+	}
+	return d, nil
+}

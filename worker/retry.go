@@ -1,0 +1,74 @@
+package worker
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// verdict is what becomes of a task whose handler failed.
+type verdict string
+
+const (
+	retryLater verdict = "retry"   // after a growing delay, at the cost of a retry
+	retryNow   verdict = "again"   // at once, at no cost
+	giveUp     verdict = "give up" // archived: trying again cannot help
+)
+
+// verdicts is the one table from an error's cause to what becomes of its task. What it does not
+// hold is retried later.
+var verdicts = []struct {
+	cause error
+	verdict
+}{
+	{asynq.SkipRetry, giveUp},
+	{asynq.ErrLeaseExpired, retryNow}, // the worker died; errPoison bounds how often
+	{tasks.ErrDraining, retryNow},
+	{errPoison, giveUp},
+	{tasks.ErrInvalid, giveUp},
+	{tasks.ErrRefused, giveUp},
+	{tasks.ErrNotFound, giveUp},
+	{tasks.ErrNotFresh, giveUp},
+	{tasks.ErrNoRelease, giveUp},
+}
+
+func verdictOf(err error) verdict {
+	for _, row := range verdicts {
+		if errors.Is(err, row.cause) {
+			return row.verdict
+		}
+	}
+	return retryLater
+}
+
+// The delays between retries: the first, and the longest.
+const (
+	firstRetry = 2 * time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// retryDelay is asynq's RetryDelayFunc: nothing for what is retried at no cost, else twice the
+// delay before with up to a quarter on top, so that tasks that failed together do not return
+// together. n counts the retries so far.
+func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
+	if verdictOf(err) == retryNow {
+		return 0
+	}
+	d := lastRetry
+	if n < 10 {
+		d = min(firstRetry<<n, lastRetry)
+	}
+	return d + rand.N(d/4)
+}
+
+// isFailure is asynq's IsFailure: whether err costs a retry.
+func isFailure(err error) bool { return verdictOf(err) != retryNow }
+
+// final makes asynq archive the task, without adding words to its error.
+type final struct{ error }
+
+func (f final) Unwrap() []error { return []error{f.error, asynq.SkipRetry} }

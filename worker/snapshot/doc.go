@@ -1,0 +1,54 @@
+// Package snapshot keeps namespaces outside Redis: the archive format, and the stores that
+// hold archives.
+//
+// # The archive
+//
+// An archive is written and read in one pass, in memory that does not grow with it: one block
+// at a time. All integers are little-endian; a uvarint is that of encoding/binary.
+//
+//	offset  size  what
+//	0       7     magic "STOKERA"
+//	7       1     format version, 1
+//	8       …     one header frame, number 0
+//	…       …     block frames, numbers 1, 2, 3, …
+//	…       …     one footer frame, numbered after the last block; nothing follows it
+//
+// Every frame:
+//
+//	offset  size  what
+//	0       1     kind: 'H' header, 'B' block, 'F' footer
+//	1       4     number of the frame
+//	5       4     stored: length of the body in the file
+//	9       4     raw: length of the body before compression; equal to stored in 'H' and 'F'
+//	13      4     entries in the block; 0 in 'H' and 'F'
+//	17      8     XXH64 of the 17 bytes above and the body
+//	25      …     body
+//
+// The header's body is the JSON of [Header], the footer's that of [Footer]. A block's body is a
+// zstd frame of entries, one after the other:
+//
+//	uvarint, bytes    logical key
+//	1                 type: 1 string, 2 hash, 3 list, 4 set, 5 sorted set, 6 DUMP payload
+//	uvarint           expiry in Unix milliseconds, 0 for never
+//	string, payload:  uvarint, bytes
+//	other types:      uvarint (number of items), then uvarint, bytes for each
+//
+// A block is cut when the next entry would make it longer than 1 MiB raw; an entry longer than
+// that is a block of its own, up to [MaxEntry].
+//
+// # What damage is found
+//
+// Every byte of the file is under a frame's checksum or is one of the eight that open it; the
+// footer repeats the counts and holds one checksum over all that stands before it. So a bit
+// flipped anywhere, a cut anywhere, a block that is missing, doubled or moved, and anything
+// after the footer is an error that wraps [ErrDamaged] and names the place. Checksums find
+// accidents, not forgers: whoever can write to the store can write an archive that verifies.
+//
+// No length is believed before its limit is checked, and a body is read as it comes, so that a
+// short file with a large length in it costs little memory.
+//
+// # Stores
+//
+// A [Store] holds archives by name. [Open] makes one from a URL; package storetest holds the
+// contract that every implementation passes.
+package snapshot

@@ -1,0 +1,262 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// Block is a run of entries as the archive holds them.
+type Block struct {
+	Number  int   // from 1
+	Offset  int64 // of its frame in the file
+	Entries []tasks.Entry
+}
+
+// Reader reads one archive. It is not safe for concurrent use. Its errors name the frame and
+// the offset; those that the archive is to blame for wrap [ErrDamaged], those of the source
+// (a disk, a network) do not.
+type Reader struct {
+	r      io.Reader
+	zip    *zstd.Decoder
+	sum    *xxhash.Digest // of every frame accepted so far
+	header Header
+	seen   Footer // what was counted, to be held against the footer
+	size   int64  // bytes accepted
+	done   bool
+
+	head   [headSize]byte
+	stored []byte
+	raw    []byte
+}
+
+// NewReader reads the archive's header from r.
+func NewReader(r io.Reader) (*Reader, error) {
+	zip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxEntry), zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, fmt.Errorf("read archive: %w", err)
+	}
+	in := &Reader{r: r, zip: zip, sum: xxhash.New()}
+	if err := in.readMagic(); err != nil {
+		return nil, err
+	}
+	h, body, err := in.frame(0)
+	if err != nil {
+		return nil, err
+	}
+	if h.kind != kindHeader {
+		return nil, in.damaged(0, "a header belongs here")
+	}
+	if err := unmarshalStrict(body, &in.header); err != nil {
+		return nil, in.damaged(0, "header: %v", err)
+	}
+	in.accept(body)
+	return in, nil
+}
+
+// Header returns what the archive says of itself.
+func (r *Reader) Header() Header { return r.header }
+
+// Next returns the next block, and io.EOF after the last one when the footer agrees with all
+// that was read and nothing follows it. The block's entries share memory with one another but
+// not with the next block's.
+func (r *Reader) Next() (Block, error) {
+	h, body, err := r.next()
+	if err != nil {
+		return Block{}, err
+	}
+	b := Block{Number: int(h.number), Offset: r.size}
+	if b.Entries, err = r.decode(h, body); err != nil {
+		return Block{}, r.damaged(b.Number, "%v", err)
+	}
+	r.seen.Blocks++
+	r.seen.Entries += int64(len(b.Entries))
+	for _, e := range b.Entries {
+		r.seen.Bytes += int64(e.Size())
+	}
+	r.accept(body)
+	return b, nil
+}
+
+// Summary describes the archive; it is complete once Next has returned io.EOF.
+func (r *Reader) Summary() Summary {
+	return Summary{Header: r.header, Footer: r.seen, Size: r.size}
+}
+
+// Verify reads an archive to its end and checks every byte of it.
+func Verify(ctx context.Context, r io.Reader) (Summary, error) {
+	in, err := NewReader(r)
+	if err != nil {
+		return Summary{}, err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return Summary{}, err
+		}
+		switch _, err := in.Next(); {
+		case err == io.EOF:
+			return in.Summary(), nil
+		case err != nil:
+			return Summary{}, err
+		}
+	}
+}
+
+func (r *Reader) readMagic() error {
+	b := r.head[:len(magic)+1]
+	if err := r.fill(b); err != nil {
+		return r.failed(0, err)
+	}
+	if string(b[:len(magic)]) != magic {
+		return r.damaged(0, "it does not begin as a stoker archive does")
+	}
+	if b[len(magic)] != version {
+		return r.damaged(0, "format version %d: this stoker reads version %d", b[len(magic)], version)
+	}
+	_, _ = r.sum.Write(b)
+	r.size = int64(len(b))
+	return nil
+}
+
+// next reads the next frame: a block's, or io.EOF after the footer.
+func (r *Reader) next() (head, []byte, error) {
+	if r.done {
+		return head{}, nil, io.EOF
+	}
+	number := r.seen.Blocks + 1
+	h, body, err := r.frame(number)
+	switch {
+	case err != nil:
+		return head{}, nil, err
+	case h.kind == kindBlock:
+		return h, body, nil
+	case h.kind == kindFooter:
+		return head{}, nil, r.finish(number, body)
+	}
+	return head{}, nil, r.damaged(number, "a second header")
+}
+
+// frame reads one frame and checks its sum and number; the caller accepts it.
+func (r *Reader) frame(number int) (head, []byte, error) {
+	if err := r.fill(r.head[:]); err != nil {
+		return head{}, nil, r.failed(number, err)
+	}
+	h := parseHead(r.head[:])
+	if err := h.check(); err != nil {
+		return head{}, nil, r.damaged(number, "%v", err)
+	}
+	if err := r.body(int(h.stored)); err != nil {
+		return head{}, nil, r.failed(number, err)
+	}
+	if frameSum(r.head[:], r.stored) != h.sum {
+		return head{}, nil, r.damaged(number, "checksum mismatch")
+	}
+	if int64(h.number) != int64(number) {
+		return head{}, nil, r.damaged(number, "frame %d stands here", h.number)
+	}
+	return h, r.stored, nil
+}
+
+// body reads n bytes into r.stored, which grows as they come: n may be a lie.
+func (r *Reader) body(n int) error {
+	r.stored = r.stored[:0]
+	for n > 0 {
+		from, step := len(r.stored), min(n, 1<<20)
+		if cap(r.stored) < from+step {
+			r.stored = append(make([]byte, 0, 2*from+step), r.stored...)
+		}
+		r.stored = r.stored[:from+step]
+		if err := r.fill(r.stored[from:]); err != nil {
+			return err
+		}
+		n -= step
+	}
+	return nil
+}
+
+func (r *Reader) decode(h head, body []byte) ([]tasks.Entry, error) {
+	if cap(r.raw) < int(h.raw) {
+		r.raw = make([]byte, 0, h.raw)
+	}
+	// The capacity is the limit of what the decoder may write.
+	raw, err := r.zip.DecodeAll(body, r.raw[:0:h.raw])
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %v", err)
+	}
+	if len(raw) != int(h.raw) {
+		return nil, fmt.Errorf("decompress: %d bytes instead of %d", len(raw), h.raw)
+	}
+	p := parser{text: string(raw)}
+	return p.entries(int(h.entries))
+}
+
+// finish holds the footer against what was read, and makes sure that it is the end.
+func (r *Reader) finish(number int, body []byte) error {
+	var f Footer
+	if err := unmarshalStrict(body, &f); err != nil {
+		return r.damaged(number, "footer: %v", err)
+	}
+	r.seen.Checksum = fmt.Sprintf("%016x", r.sum.Sum64())
+	if f != r.seen {
+		return r.damaged(number, "the footer tells of %+v, the archive holds %+v", f, r.seen)
+	}
+	r.accept(body)
+	switch n, err := io.ReadFull(r.r, r.head[:1]); {
+	case n > 0:
+		return r.damaged(number, "something follows the footer")
+	case err != io.EOF:
+		return r.failed(number, err)
+	}
+	r.done = true
+	return io.EOF
+}
+
+// accept counts a frame as read.
+func (r *Reader) accept(body []byte) {
+	_, _ = r.sum.Write(r.head[:])
+	_, _ = r.sum.Write(body)
+	r.size += int64(len(r.head) + len(body))
+}
+
+// fill reads len(b) bytes; the end of the source before that is errCut.
+func (r *Reader) fill(b []byte) error {
+	_, err := io.ReadFull(r.r, b)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errCut
+	}
+	return err
+}
+
+var errCut = errors.New("the file ends here, before its footer")
+
+func (r *Reader) failed(number int, err error) error {
+	if err == errCut {
+		return r.damaged(number, "%v", err)
+	}
+	return fmt.Errorf("read archive: %s at offset %d: %w", place(number), r.size, err)
+}
+
+func (r *Reader) damaged(number int, format string, args ...any) error {
+	return fmt.Errorf("read archive: %w: %s at offset %d: %s", ErrDamaged, place(number), r.size, fmt.Sprintf(format, args...))
+}
+
+func place(number int) string {
+	if number == 0 {
+		return "header"
+	}
+	return fmt.Sprintf("block %d", number)
+}
+
+func unmarshalStrict(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	return dec.Decode(v)
+}

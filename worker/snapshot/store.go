@@ -1,0 +1,150 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"regexp"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// Store holds archives by name. All methods are safe for concurrent use, by several processes
+// too. Names are those that [ValidateName] takes; others are refused with tasks.ErrInvalid.
+// Nothing is retried: the task that calls is.
+type Store interface {
+	// Create begins an archive. Nothing is to be seen under the name before Commit.
+	Create(ctx context.Context, name string) (Draft, error)
+	// Open reads the archive, or fails with tasks.ErrNotFound. A reader goes on reading what
+	// it opened while the name is replaced or deleted.
+	Open(ctx context.Context, name string) (io.ReadCloser, error)
+	// List returns the archives, by name. Drafts are not listed.
+	List(ctx context.Context) ([]Object, error)
+	// Delete removes an archive; one that does not exist is no error.
+	Delete(ctx context.Context, name string) error
+	// String is the store's URL without secrets.
+	String() string
+}
+
+// Draft is an archive being written. It belongs to one goroutine.
+type Draft interface {
+	io.Writer
+	// Commit makes the archive durable and then visible under its name, in one step; an
+	// archive that had the name is replaced. After an error nothing was published, or all of it.
+	Commit() error
+	// Abort drops the draft. After Commit it does nothing, so that it can be deferred.
+	Abort() error
+}
+
+// Object is what a store lists of an archive.
+type Object struct {
+	Name     string    `json:"name"`
+	Size     int64     `json:"size"` // bytes
+	Modified time.Time `json:"modified"`
+}
+
+// Descriptor is what the ledger keeps of a release's archive (release.DocSnapshot).
+type Descriptor struct {
+	Release    string    `json:"release"`
+	Name       string    `json:"name"`  // in the store
+	Store      string    `json:"store"` // URL, without secrets
+	Mark       int64     `json:"mark"`
+	Epoch      string    `json:"epoch"`
+	Entries    int64     `json:"entries"`
+	Bytes      int64     `json:"bytes"` // of keys and values
+	Size       int64     `json:"size"`  // of the archive
+	Checksum   string    `json:"checksum"`
+	Server     string    `json:"server,omitempty"`
+	Created    time.Time `json:"created"`
+	VerifiedAt time.Time `json:"verified_at"`
+	Replaces   string    `json:"replaces,omitempty"`  // the archive recorded before, which may go
+	DeletedAt  time.Time `json:"deleted_at,omitzero"` // of the archive, when the release expired
+}
+
+// Describe makes the ledger's entry for an archive that was verified at that time.
+func Describe(s Summary, name, store string, verified time.Time) Descriptor {
+	return Descriptor{
+		Release: s.Release, Name: name, Store: store,
+		Mark: s.Mark, Epoch: s.Epoch,
+		Entries: s.Entries, Bytes: s.Bytes, Size: s.Size, Checksum: s.Checksum,
+		Server: s.Server, Created: s.Created, VerifiedAt: verified,
+	}
+}
+
+// Matches reports whether an archive is the one described.
+func (d Descriptor) Matches(s Summary) error {
+	if d.Release != s.Release || d.Mark != s.Mark || d.Epoch != s.Epoch || d.Checksum != s.Checksum || d.Entries != s.Entries {
+		return fmt.Errorf("%w: %q holds release %q at mark %d with checksum %s, recorded was release %q at mark %d with checksum %s",
+			ErrDamaged, d.Name, s.Release, s.Mark, s.Checksum, d.Release, d.Mark, d.Checksum)
+	}
+	return nil
+}
+
+// Extension ends the names of archives.
+const Extension = ".stoker"
+
+// Name returns the name of the archive that a job writes of a release. A retry of the job,
+// which keeps its mark, writes to the same name and so leaves nothing behind.
+func Name(app, release string, mark int64, job string) string {
+	return fmt.Sprintf("%s_%s_%d-%08x%s", app, release, mark, uint32(xxhash.Sum64String(job)), Extension)
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
+
+// ValidateName reports whether name can name an archive in any store.
+func ValidateName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("%w: archive name %q: use 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-', starting with a letter or digit", tasks.ErrInvalid, name)
+	}
+	return nil
+}
+
+// Config says where archives are kept.
+type Config struct {
+	SnapshotURL string `split_words:"true" desc:"where snapshots are kept: file:///dir; without it none are taken and no release is archived"`
+}
+
+// Validate reports a URL that no store serves.
+func (c Config) Validate() error {
+	_, err := Open(c.SnapshotURL)
+	return err
+}
+
+// Open returns the store at a URL without touching it: file:///dir, or "" for the store that
+// refuses everything because none is configured.
+func Open(rawURL string) (Store, error) {
+	if rawURL == "" {
+		return none{}, nil
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme == "" {
+		// The parser's message may quote the URL, and with it a secret.
+		return nil, fmt.Errorf("%w: snapshot URL: not a URL: use file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid)
+	}
+	switch {
+	case u.Scheme != "file":
+		return nil, fmt.Errorf("%w: snapshot URL %q: no store for %s://: supported is file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid, u.Redacted(), u.Scheme)
+	case u.Host != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || len(u.Path) < 2 || u.Path[0] != '/':
+		return nil, fmt.Errorf("%w: snapshot URL %q: name a directory by its full path: file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid, u.Redacted())
+	}
+	return NewFileStore(u.Path), nil
+}
+
+// none is the store of who has configured none.
+type none struct{}
+
+var _ Store = none{}
+
+func (none) refuse() error {
+	return fmt.Errorf("%w: no snapshots are configured: set STOKER_SNAPSHOT_URL to file:///dir, or expire by name without one (stoker expire --release ID --no-snapshot)", tasks.ErrRefused)
+}
+
+func (n none) Create(context.Context, string) (Draft, error)       { return nil, n.refuse() }
+func (n none) Open(context.Context, string) (io.ReadCloser, error) { return nil, n.refuse() }
+func (n none) List(context.Context) ([]Object, error)              { return nil, n.refuse() }
+func (n none) Delete(context.Context, string) error                { return n.refuse() }
+func (none) String() string                                        { return "" }

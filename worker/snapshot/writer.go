@@ -1,0 +1,120 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// Writer writes one archive. It is not safe for concurrent use, and after an error it is of no
+// further use: drop what it wrote.
+type Writer struct {
+	w      io.Writer
+	zip    *zstd.Encoder
+	sum    *xxhash.Digest // of everything written so far
+	header Header
+	footer Footer
+	size   int64
+
+	raw     []byte // the block being filled
+	entries uint32
+	frame   []byte // scratch: the frame being written
+	stored  []byte // scratch: the block compressed
+}
+
+// NewWriter begins an archive on w, which the caller buffers if small writes cost it.
+func NewWriter(w io.Writer, h Header) (*Writer, error) {
+	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("write archive: %w", err)
+	}
+	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h}
+	body, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("write archive: header: %w", err)
+	}
+	if err := out.put(append([]byte(magic), version)); err != nil {
+		return nil, err
+	}
+	return out, out.putFrame(head{kind: kindHeader, raw: uint32(len(body))}, body)
+}
+
+// Write adds entries, in order. An entry that no server could have held, or of more than
+// [MaxEntry] bytes, is refused with tasks.ErrInvalid.
+func (w *Writer) Write(entries ...tasks.Entry) error {
+	for _, e := range entries {
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+		size := entrySize(e)
+		if size > MaxEntry {
+			return fmt.Errorf("write archive: %w: entry %s has %d bytes: an archive takes at most %d; remove it, or expire the release without a snapshot", tasks.ErrInvalid, tasks.Bytes(e.Key), e.Size(), MaxEntry)
+		}
+		if len(w.raw)+size > blockTarget {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+		w.raw = appendEntry(w.raw, e)
+		w.entries++
+		w.footer.Entries++
+		w.footer.Bytes += int64(e.Size())
+	}
+	return nil
+}
+
+// Close writes what is left and the footer. It does not close what the Writer writes to.
+func (w *Writer) Close() (Summary, error) {
+	if err := w.Flush(); err != nil {
+		return Summary{}, err
+	}
+	w.footer.Checksum = fmt.Sprintf("%016x", w.sum.Sum64())
+	body, err := json.Marshal(w.footer)
+	if err != nil {
+		return Summary{}, fmt.Errorf("write archive: footer: %w", err)
+	}
+	h := head{kind: kindFooter, number: uint32(w.footer.Blocks + 1), raw: uint32(len(body))}
+	if err := w.putFrame(h, body); err != nil {
+		return Summary{}, err
+	}
+	return Summary{Header: w.header, Footer: w.footer, Size: w.size}, nil
+}
+
+// Flush ends the block that is being filled, if it holds anything.
+func (w *Writer) Flush() error {
+	if w.entries == 0 {
+		return nil
+	}
+	w.footer.Blocks++
+	w.stored = w.zip.EncodeAll(w.raw, w.stored[:0])
+	h := head{kind: kindBlock, number: uint32(w.footer.Blocks), raw: uint32(len(w.raw)), entries: w.entries}
+	w.raw, w.entries = w.raw[:0], 0
+	return w.putFrame(h, w.stored)
+}
+
+// putFrame completes the head with the body's length and the checksum, and writes both.
+func (w *Writer) putFrame(h head, body []byte) error {
+	h.stored = uint32(len(body))
+	if err := h.check(); err != nil {
+		return fmt.Errorf("write archive: frame %d: %w: %v", h.number, tasks.ErrInvalid, err)
+	}
+	w.frame = h.append(w.frame[:0])
+	h.sum = frameSum(w.frame, body)
+	w.frame = append(h.append(w.frame[:0]), body...)
+	return w.put(w.frame)
+}
+
+func (w *Writer) put(b []byte) error {
+	n, err := w.w.Write(b)
+	w.size += int64(n)
+	if err != nil {
+		return fmt.Errorf("write archive: at offset %d: %w", w.size, err)
+	}
+	_, _ = w.sum.Write(b)
+	return nil
+}
