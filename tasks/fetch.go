@@ -64,13 +64,14 @@ func (c *Client) Fetch(ctx context.Context, key string, tags []string, ttl time.
 		return out, nil
 	}
 	f := &fill{c: c, release: release, key: key, tags: tags, ttl: ttl, token: rand.Text()}
-	switch leased, err := f.begin(ctx); {
-	case err != nil:
-		return c.bypass(ctx, out, load)
-	case !leased:
-		if c.awaitOther(ctx, &out, key) {
+	leased, err := f.begin(ctx)
+	if err == nil && !leased {
+		if c.awaitOther(ctx, &out, f) {
 			return out, nil
 		}
+		leased, err = f.begin(ctx) // the other may have ended without storing
+	}
+	if err != nil || !leased {
 		return c.bypass(ctx, out, load)
 	}
 	defer f.end(ctx)
@@ -116,16 +117,22 @@ func (c *Client) get(ctx context.Context, out *Fetched, key string) (hit bool, e
 	}
 }
 
-// awaitOther waits for the lease's holder to store the entry.
-func (c *Client) awaitOther(ctx context.Context, out *Fetched, key string) bool {
+// awaitOther waits until the lease's holder has stored the entry, which it returns in out, or has
+// ended, or for [leaseWait].
+func (c *Client) awaitOther(ctx context.Context, out *Fetched, f *fill) (hit bool) {
 	deadline := time.Now().Add(leaseWait)
-	for pause := 2 * time.Millisecond; time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
+	for pause := 2 * time.Millisecond; time.Now().Before(deadline); pause = min(2*pause, 20*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(pause):
 		}
-		if hit, err := c.get(ctx, out, key); hit || err != nil {
+		// The lease first: when it is gone and the entry is missing, nobody is about to store it.
+		held, err := c.cache.Exists(ctx, f.leaseKey()).Result()
+		if err != nil {
+			return false
+		}
+		if hit, err := c.get(ctx, out, f.key); hit || err != nil || held == 0 {
 			return hit
 		}
 	}

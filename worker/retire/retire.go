@@ -2,6 +2,7 @@ package retire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -70,10 +71,15 @@ func New(r Rooms) *Retirer {
 	return &Retirer{r}
 }
 
-// ServerVersion returns a func for [Rooms] that asks the server for its version.
+// ServerVersion returns a func for [Rooms] that asks the server for its version, "" when it will
+// not tell (an embedded server, or a user without the right to ask).
 func ServerVersion(cache redis.UniversalClient) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		info, err := cache.Info(ctx, "server").Result()
+		var refused redis.Error
+		if errors.As(err, &refused) {
+			return "", nil
+		}
 		if err != nil {
 			return "", fmt.Errorf("read the server's version: %w", err)
 		}

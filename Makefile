@@ -1,0 +1,42 @@
+# What a developer of stoker runs. `make test` is what CI runs.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+RACE_TIMEOUT = 15m
+
+.PHONY: demo test lint bench fuzz build tools
+
+demo: ## the whole job, on a site of its own
+	go run ./cmd/stoker demo
+
+test: tools lint ## everything, with the race detector
+	go test -race -timeout $(RACE_TIMEOUT) ./...
+
+lint: ## formatting, vet, staticcheck
+	@test -z "$$(gofmt -l cmd tasks worker scheduler deploy)" || { gofmt -l cmd tasks worker scheduler deploy; echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+bench: tools ## every timed claim, each against a peer in the same run
+	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./...
+
+fuzz: ## every decoder, half a minute each
+	@for target in $$(grep -rlE '^func Fuzz' --include '*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for name in $$(grep -hoE '^func Fuzz[A-Za-z]*' $$target/*_test.go | cut -c6-); do \
+	    go test -run '^$$' -fuzz "^$$name$$" -fuzztime 30s $$target || exit 1; done; done
+
+build: ## one static binary in ./bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker
+
+# The tests run against real servers and a real browser; install from the system's packages
+# what is missing. gcc is for the race detector.
+tools:
+	@missing=""; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	command -v mariadbd >/dev/null || missing="$$missing mariadb-server"; \
+	if [ -n "$$missing" ]; then \
+	  if ! command -v apt-get >/dev/null; then echo "install these first:$$missing"; exit 1; fi; \
+	  SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi

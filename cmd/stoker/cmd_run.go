@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/alphanode/stoker/cmd/stoker/web"
+	"github.com/alphanode/stoker/scheduler"
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/health"
+)
+
+func (c *cli) workerCommand() *cobra.Command {
+	return c.process("worker", "Carry out tasks: invalidate, warm, switch, archive, check",
+		"Run as many as you like, on as many machines. SIGTERM drains: running slices finish, cursors\nare saved, and other workers go on from them (STOKER_GRACE_PERIOD).", (*rooms).runWorker)
+}
+
+func (c *cli) schedulerCommand() *cobra.Command {
+	return c.process("scheduler", "Enqueue what the schedule says: health checks, expiry, pruning, warms",
+		"Run as many as you like: each tick is enqueued once. The schedule's file is read again when it\nchanges; a broken one is refused and the last good one kept (STOKER_SCHEDULE).", (*rooms).runScheduler)
+}
+
+func (c *cli) webCommand() *cobra.Command {
+	return c.process("web", "Serve the console, the asynq UI, health and metrics",
+		"Listens on loopback only unless it has credentials (STOKER_WEB_ADDR, STOKER_WEB_TOKENS_FILE).", (*rooms).runWeb)
+}
+
+// process is a command that runs until it is interrupted.
+func (c *cli) process(name, short, long string, do func(*rooms, context.Context) error) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, Long: short + ".\n\n" + long, Example: "  stoker " + name,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.serve(cmd.Context(), func(r *rooms) error { return do(r, cmd.Context()) })
+		},
+	}
+}
+
+func (r *rooms) runWorker(ctx context.Context) error {
+	if err := health.CheckCacheRedis(ctx, r.cache, r.set.Health); err != nil {
+		return fmt.Errorf("start worker: %w", err)
+	}
+	w, err := r.worker()
+	if err != nil {
+		return err
+	}
+	if err := w.Start(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	w.Stop()
+	return nil
+}
+
+func (r *rooms) runScheduler(ctx context.Context) error {
+	s, err := scheduler.New(r.set.Scheduler, scheduler.Deps{
+		App: r.set.Tasks.App, Queue: r.queue,
+		Dial: func() (redis.UniversalClient, error) {
+			return tasks.Connect("STOKER_REDIS_URL", r.set.Tasks.RedisURL)
+		},
+		Client: r.client,
+		Warm: func(ctx context.Context, run string, req tasks.WarmRequest) error {
+			_, err := r.client.WarmAs(ctx, run, req)
+			return err
+		},
+		Log: r.logger,
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.Start(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	s.Stop()
+	return nil
+}
+
+func (r *rooms) runWeb(ctx context.Context) error {
+	s, err := r.web()
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// web makes the console.
+func (r *rooms) web() (*web.Server, error) {
+	return web.New(web.Deps{
+		App: r.set.Tasks.App, Queue: r.queue, Cache: r.cache, Ledger: r.ledger, Log: r.logger,
+		Status: func(ctx context.Context) (web.LogStatus, error) {
+			s, err := r.log.Status(ctx)
+			return web.LogStatus{Pending: s.Pending, OldestPending: s.OldestPending, Last: s.Last, Targets: s.Targets}, err
+		},
+		Pending: r.pending,
+		Usage: func(ctx context.Context, id string) (web.Usage, error) {
+			u, err := r.ns.Usage(ctx, id)
+			return web.Usage{Entries: u.Entries, Bytes: u.Bytes}, err
+		},
+		Health: func(ctx context.Context) (json.RawMessage, error) {
+			report, err := r.monitor.Latest(ctx)
+			if errors.Is(err, tasks.ErrNotFound) {
+				return nil, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			return json.Marshal(report)
+		},
+		Rollback: func(ctx context.Context) (web.Readiness, error) {
+			ok, why, to := r.restorer.Ready(ctx)
+			if ok {
+				why = "it is on standby and fresh, so this is a flip"
+			}
+			return web.Readiness{Ready: ok, To: to, Reason: why}, nil
+		},
+	}, r.set.Web)
+}
+
+// pending lists the oldest invalidations that are not applied everywhere.
+func (r *rooms) pending(ctx context.Context, n int) ([]web.Pending, error) {
+	records, err := r.log.Pending(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	var all []web.Pending
+	for _, p := range records {
+		targets := p.Record.Targets()
+		row := web.Pending{Number: p.Number, Age: p.Age, Targets: len(targets), Sample: targets[:min(3, len(targets))]}
+		if len(p.Record.Calls) > 0 {
+			row.By = p.Record.Calls[0].By
+		}
+		all = append(all, row)
+	}
+	return all, nil
+}
+
+// runAll runs worker, scheduler and web in this process until ctx ends or one fails.
+func (r *rooms) runAll(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, do := range []func(context.Context) error{r.runWorker, r.runScheduler, r.runWeb} {
+		g.Go(func() error { return do(ctx) })
+	}
+	return g.Wait()
+}

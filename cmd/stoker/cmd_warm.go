@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker"
+	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/source"
+)
+
+func (c *cli) warmCommand() *cobra.Command {
+	var file, sample string
+	var sources []string
+	var dryRun, wait bool
+	cmd := &cobra.Command{
+		Use:   "warm ID",
+		Short: "Fill a release's namespace by the warm plan, and certify it",
+		Example: `  stoker warm r42 --plan stoker.yaml --dry-run
+  stoker warm r42 --plan stoker.yaml --sample 5% --wait
+  stoker warm r42 --plan stoker.yaml --wait`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			share, err := source.Percent(sample).Parse()
+			if err != nil || share <= 0 {
+				return fmt.Errorf("%w: --sample %q: use a percentage above 0%% and up to 100%%, such as 5%%", tasks.ErrInvalid, sample)
+			}
+			if share == 1 {
+				share = 0 // all
+			}
+			return c.with(cmd.Context(), func(r *rooms) error {
+				text, plan, err := r.readPlan(file)
+				if err != nil {
+					return err
+				}
+				if err := namesSources(plan, sources); err != nil {
+					return err
+				}
+				if err := r.inRedis(cmd.Context(), a[0]); err != nil {
+					return err
+				}
+				if dryRun {
+					return c.dryWarm(cmd.Context(), r, plan, a[0], sources)
+				}
+				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, By: c.by()})
+				if err != nil {
+					return err
+				}
+				if !wait {
+					return c.show(map[string]string{"run": run}, func(w io.Writer) {
+						fmt.Fprintf(w, "enqueued as run %s; --wait follows it, `stoker status` shows it\n", run)
+					})
+				}
+				return c.followWarm(cmd.Context(), r, run)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "plan", "", "the plan's file (default STOKER_PLAN)")
+	f.StringArrayVar(&sources, "source", nil, "only this source of the plan (repeat)")
+	f.StringVar(&sample, "sample", "100%", "share of the entries to warm: the smallest change first")
+	f.BoolVar(&dryRun, "dry-run", false, "only count what would be warmed")
+	f.BoolVar(&wait, "wait", false, "wait for the certificate")
+	return cmd
+}
+
+// namesSources refuses names that no source of the plan has.
+func namesSources(plan *warm.Plan, names []string) error {
+	var there []string
+	for _, s := range plan.Sources {
+		there = append(there, s.Name)
+	}
+	for _, name := range names {
+		if !slices.Contains(there, name) {
+			return fmt.Errorf("%w: --source %q: the plan has %s", tasks.ErrInvalid, name, strings.Join(there, ", "))
+		}
+	}
+	return nil
+}
+
+// readPlan reads and checks the plan in file, or the configured one.
+func (r *rooms) readPlan(file string) ([]byte, *warm.Plan, error) {
+	if file == "" {
+		file = r.set.Warm.Plan
+	}
+	return readPlan(file)
+}
+
+func readPlan(file string) ([]byte, *warm.Plan, error) {
+	if file == "" {
+		return nil, nil, fmt.Errorf("%w: no plan: name its file with --plan or STOKER_PLAN", tasks.ErrInvalid)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: read plan: %v", tasks.ErrInvalid, err)
+	}
+	plan, err := warm.ParsePlan(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("plan %s: %w", file, err)
+	}
+	return text, plan, nil
+}
+
+// planOf returns the plan that a release was warmed with last, or the configured one.
+func (r *rooms) planOf(ctx context.Context, id string) ([]byte, error) {
+	runs, err := r.queue.ZRevRange(ctx, r.keys.Runs(id), 0, 0).Result()
+	if err != nil {
+		return nil, fmt.Errorf("find the plan of release %q: %w", id, err)
+	}
+	if len(runs) > 0 {
+		text, err := r.queue.HGet(ctx, r.keys.Run(runs[0]), "plan").Bytes()
+		if err == nil && len(text) > 0 {
+			return text, nil
+		}
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("find the plan of release %q: %w", id, err)
+		}
+	}
+	if r.set.Warm.Plan == "" {
+		return nil, fmt.Errorf("%w: no plan: release %q was not warmed by one, and STOKER_PLAN names none", tasks.ErrInvalid, id)
+	}
+	text, _, err := r.readPlan("")
+	return text, err
+}
+
+func (c *cli) dryWarm(ctx context.Context, r *rooms, plan *warm.Plan, id string, sources []string) error {
+	found, err := r.warmer.DryRun(ctx, plan, id, sources)
+	if err != nil {
+		return err
+	}
+	return c.show(found, func(w io.Writer) {
+		var rows [][]string
+		for _, s := range found {
+			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), examples(s.Keys)})
+		}
+		table(w, []string{"SOURCE", "KIND", "ENTRIES", "FOR EXAMPLE"}, rows)
+	})
+}
+
+// followWarm shows a run's progress until it is over, and its certificate.
+func (c *cli) followWarm(ctx context.Context, r *rooms, run string) error {
+	bar := c.newBar()
+	defer bar.end()
+	s, err := r.followRun(ctx, run, func(s warm.RunStatus) {
+		bar.show(worker.Progress{Phase: "warming " + s.Release, Done: s.Done, Total: s.Total})
+	}, bar.say)
+	if err != nil {
+		return err
+	}
+	bar.end()
+	return c.showRun(s)
+}
+
+// followRun asks about a warm run until it is over.
+func (r *rooms) followRun(ctx context.Context, run string, show func(warm.RunStatus), say func(string)) (warm.RunStatus, error) {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	began := time.Now()
+	for {
+		s, err := warm.Status(ctx, r.queue, r.keys, run)
+		switch {
+		case err != nil || s.Over():
+			return s, err
+		case s.Done > 0 || s.Total > 0:
+			show(s)
+		case say != nil && time.Since(began) > patience:
+			say(stillIdle)
+		}
+		select {
+		case <-ctx.Done():
+			return s, fmt.Errorf("stopped waiting; the work goes on as run %s (`stoker release show %s` tells how it ended)", run, s.Release)
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *cli) showRun(s warm.RunStatus) error {
+	err := c.show(s, func(w io.Writer) {
+		var rows [][]string
+		for _, src := range s.Sources {
+			rows = append(rows, []string{src.Name, src.Kind, strconv.FormatInt(src.Planned, 10), strconv.FormatInt(src.Stored, 10),
+				strconv.FormatInt(src.Invalidated, 10), strconv.FormatInt(src.Failed, 10)})
+		}
+		if len(rows) > 0 {
+			table(w, []string{"SOURCE", "KIND", "PLANNED", "STORED", "EDITED MEANWHILE", "FAILED"}, rows)
+		}
+		fmt.Fprintf(w, "%s: %s", s.Release, s.Status)
+		if s.Certificate != nil {
+			fmt.Fprintf(w, ", %.1f%% of the plan is warm, %d entries in the namespace", 100*s.Certificate.Coverage, s.Certificate.Entries)
+			for _, why := range s.Certificate.Reasons {
+				fmt.Fprintf(w, "\n  %s", plain(why))
+			}
+		}
+		fmt.Fprintln(w)
+	})
+	switch {
+	case err != nil:
+		return err
+	case s.Status == "pass":
+		return nil
+	case s.Status == "inconclusive":
+		return fmt.Errorf("warm %q: %w: %s", s.Release, errInconclusive, strings.Join(reasons(s), "; "))
+	case s.Status == "refused":
+		return fmt.Errorf("warm %q: %w: %s", s.Release, tasks.ErrRefused, s.Error)
+	}
+	return fmt.Errorf("warm %q: %s: %s", s.Release, s.Status, strings.Join(reasons(s), "; "))
+}
+
+func reasons(s warm.RunStatus) []string {
+	if s.Certificate != nil {
+		return s.Certificate.Reasons
+	}
+	return []string{s.Error}
+}
+
+func (c *cli) planCommand() *cobra.Command {
+	cmd := group(&cobra.Command{Use: "plan", Short: "Check a warm plan, print its schema", Example: "  stoker plan check stoker.yaml"})
+	cmd.AddCommand(&cobra.Command{
+		Use: "check FILE", Short: "Check a plan without connecting to anything", Example: "  stoker plan check stoker.yaml",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, a []string) error {
+			_, plan, err := readPlan(a[0])
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, s := range plan.Sources {
+				names = append(names, s.Name)
+			}
+			return c.show(names, func(w io.Writer) { fmt.Fprintf(w, "%s is sound: sources %s\n", a[0], strings.Join(names, ", ")) })
+		},
+	}, &cobra.Command{
+		Use: "schema", Short: "Print the plan's JSON Schema", Example: "  stoker plan schema > stoker.schema.json",
+		Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { _, err := c.out.Write(warm.Schema); return err },
+	})
+	return cmd
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/kelseyhightower/envconfig"
+
+	"github.com/alphanode/stoker/scheduler"
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker"
+	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/snapshot"
+	"github.com/alphanode/stoker/worker/warm"
+
+	"github.com/alphanode/stoker/cmd/stoker/web"
+)
+
+// envPrefix begins the name of every setting.
+const envPrefix = "STOKER"
+
+// settings are every room's, read from the environment.
+type settings struct {
+	Tasks     tasks.Config
+	Worker    worker.Config
+	Warm      warm.Config
+	Pace      governor.Config
+	Snapshot  snapshot.Config
+	Retain    release.Config
+	Health    health.Config
+	Scheduler scheduler.Config
+	Web       web.Config
+}
+
+// rooms returns the parts, in the order in which people read them.
+func (s *settings) rooms() []interface{ Validate() error } {
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Pace, &s.Snapshot, &s.Retain, &s.Health, &s.Scheduler, &s.Web}
+}
+
+// secrets are the settings that can also be read from the file that NAME_FILE names, so that
+// no password need stand in the environment.
+var secrets = []string{"STOKER_REDIS_URL", "STOKER_CACHE_URL"}
+
+// loadSettings reads and validates every setting; the error names each that is wrong.
+func loadSettings() (*settings, error) {
+	if err := readSecretFiles(); err != nil {
+		return nil, err
+	}
+	s := &settings{}
+	errs := unreadableURLs()
+	for _, room := range s.rooms() {
+		if err := envconfig.Process(envPrefix, room); err != nil {
+			errs = append(errs, explain(err))
+			continue
+		}
+		if err := room.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return s, nil
+}
+
+// unreadableURLs finds the URLs that are none. They are not shown: an unescaped character in a
+// password is the usual reason.
+func unreadableURLs() []error {
+	var errs []error
+	for _, name := range secrets {
+		if _, ok := readURL(os.Getenv(name)); !ok {
+			errs = append(errs, fmt.Errorf("%w: %s is not a URL: use redis://user:password@host:6379/0, with %%-escapes for special characters in the password", tasks.ErrInvalid, name))
+		}
+	}
+	return errs
+}
+
+// explain says what to write instead of a value that is of the wrong form.
+func explain(err error) error {
+	var parse *envconfig.ParseError
+	if !errors.As(err, &parse) {
+		return fmt.Errorf("%w: %v", tasks.ErrInvalid, err)
+	}
+	form := map[string]string{
+		"time.Duration": "a duration such as 30s, 10m or 24h", "int": "a whole number", "int64": "a whole number",
+		"bool": "true or false", "float64": "a number",
+	}[parse.TypeName]
+	if form == "" {
+		form = "a " + parse.TypeName
+	}
+	return fmt.Errorf("%w: %s %q: use %s", tasks.ErrInvalid, parse.KeyName, parse.Value, form)
+}
+
+func readSecretFiles() error {
+	for _, name := range secrets {
+		file := os.Getenv(name + "_FILE")
+		if file == "" {
+			continue
+		}
+		if os.Getenv(name) != "" {
+			return fmt.Errorf("%w: both %s and %s_FILE are set: keep one", tasks.ErrInvalid, name, name)
+		}
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("%w: %s_FILE: %v", tasks.ErrInvalid, name, err)
+		}
+		if err := os.Setenv(name, strings.TrimSpace(string(raw))); err != nil {
+			return fmt.Errorf("%s_FILE: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// setting is one variable as it stands.
+type setting struct {
+	Name    string `json:"name"`
+	Value   string `json:"value"`
+	Source  string `json:"source"` // default, environment or file
+	Default string `json:"default"`
+	Help    string `json:"help"`
+}
+
+// describe lists every setting once, with passwords blotted out.
+func describe() []setting {
+	s := &settings{}
+	var all []setting
+	for _, room := range s.rooms() {
+		for _, v := range variables(reflect.TypeOf(room).Elem()) {
+			if slices.ContainsFunc(all, func(have setting) bool { return have.Name == v.Name }) {
+				continue // two rooms heed it
+			}
+			v.Value, v.Source = v.Default, "default"
+			if value, ok := os.LookupEnv(v.Name); ok {
+				v.Value, v.Source = value, "environment"
+			}
+			if slices.Contains(secrets, v.Name) && os.Getenv(v.Name+"_FILE") != "" {
+				v.Source = "file " + os.Getenv(v.Name+"_FILE")
+			}
+			if slices.Contains(secrets, v.Name) {
+				v.Value = redact(v.Value)
+			}
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// variables names a room's settings as envconfig does: the prefix and the field's words.
+func variables(room reflect.Type) []setting {
+	var out []setting
+	for i := range room.NumField() {
+		f := room.Field(i)
+		out = append(out, setting{
+			Name:    envPrefix + "_" + strings.ToUpper(words(f.Name)),
+			Default: f.Tag.Get("default"),
+			Help:    f.Tag.Get("desc"),
+		})
+	}
+	return out
+}
+
+// words puts an underscore between the words of a field's name, as envconfig's split_words does.
+func words(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		upper := r >= 'A' && r <= 'Z'
+		if upper && i > 0 {
+			before := name[i-1]
+			afterLower := i+1 < len(name) && name[i+1] >= 'a' && name[i+1] <= 'z'
+			if before >= 'a' && before <= 'z' || afterLower {
+				b.WriteByte('_')
+			}
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// unknownSettings returns the STOKER_ variables that no setting reads: most likely misspelt.
+func unknownSettings() []string {
+	known := describe()
+	var unknown []string
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, envPrefix+"_") || strings.HasPrefix(name, envPrefix+"_TEST_") {
+			continue
+		}
+		base := strings.TrimSuffix(name, "_FILE")
+		isKnown := slices.ContainsFunc(known, func(s setting) bool { return s.Name == name }) || base != name && slices.Contains(secrets, base)
+		if !isKnown {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// readURL parses a URL that may hold a password; false when it cannot be told where.
+func readURL(value string) (*url.URL, bool) {
+	u, err := url.Parse(value)
+	return u, err == nil && (u.User != nil || !strings.Contains(value, "@"))
+}
+
+// blot stands where a password was.
+const blot = "xxxxx"
+
+// redact hides the password of a URL, and all of one that cannot be read.
+func redact(value string) string {
+	u, ok := readURL(value)
+	if !ok {
+		return blot
+	}
+	query := u.Query()
+	_, inUser := u.User.Password()
+	inQuery := query.Has("password") // of a Sentinel group's servers
+	if inQuery {
+		query.Set("password", blot)
+		u.RawQuery = query.Encode()
+	}
+	if !inUser && !inQuery {
+		return value
+	}
+	return u.Redacted()
+}

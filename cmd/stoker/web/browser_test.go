@@ -1,0 +1,293 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/audits"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/redistest"
+)
+
+// screenshotsDir is the variable that names a directory to keep the browser's pictures in.
+const screenshotsDir = "STOKER_SCREENSHOTS"
+
+// TestInBrowser looks at every page in a real Chromium: nothing may fail, break the content
+// security policy or be loaded from elsewhere. It leaves a picture of each.
+func TestInBrowser(t *testing.T) {
+	bin := chromium(t)
+	queue := redistest.Start(t)
+	fillLanes(t, queue.Client)
+	s := newSite(t, Config{}, queue.Client)
+	base := serve(t, s)
+	b := openBrowser(t, bin, base)
+
+	tests := []struct{ name, path, text string }{
+		{"overview", "/", "Served now"},
+		{"release", "/releases/r42", "first paint 200 ms sooner"},
+		{"absent", "/releases/r99", "No such release"},
+		{"queues", "/queues/", "alpha.warm"},
+		{"queue", "/queues/queues/alpha.warm?status=pending", "warm:batch"},
+		{"servers", "/queues/servers", "Servers"},
+		{"schedulers", "/queues/schedulers", "Scheduler"},
+		{"redis", "/queues/redis", "Redis Info"},
+	}
+	for _, tt := range tests {
+		var failed []string
+		if tt.name == "absent" {
+			failed = []string{"404"} // Chromium tells its console of every status above 399
+		}
+		b.visit(tt.name, tt.path, tt.text, failed...)
+	}
+	b.phone = true
+	b.visit("overview-phone", "/", "Served now")
+	b.visit("release-phone", "/releases/r42", "Moves")
+	b.dark, b.phone = true, false
+	b.visit("overview-dark", "/", "Served now")
+}
+
+// TestSignedInByBrowser signs in as the browser's own dialogue would, with the scope view, and
+// waits for the page to show by itself what has changed.
+func TestSignedInByBrowser(t *testing.T) {
+	bin := chromium(t)
+	ready := make(chan string, 1)
+	ready <- "first reason"
+	s := newSite(t, Config{WebTokensFile: tokensFile(t)}, nil, rollbackReason(ready))
+	fillLanes(t, s.deps.Queue)
+	base := serve(t, s)
+	b := openBrowser(t, bin, base)
+	b.do(chromedp.Navigate(strings.Replace(base, "//", "//vera:"+viewSecret+"@", 1)))
+	b.await("first reason")
+	<-ready
+	ready <- "second reason"
+	b.await("second reason")
+	b.visit("queues-view", "/queues/", "alpha.warm")
+	if get(b, chromedp.Evaluate[bool](`document.body.innerText.includes("Actions")`)) {
+		t.Error("asynqmon offers actions to the scope view")
+	}
+}
+
+// chromium returns the browser's path, or skips the test where there is none.
+func chromium(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: the pages were not looked at in a browser")
+	}
+	bin, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("no chromium on the PATH: the pages were not looked at in a browser")
+	}
+	return bin
+}
+
+// rollbackReason makes a rollback's reason what is in the channel, which holds one text.
+func rollbackReason(current chan string) func(*Deps) {
+	return func(d *Deps) {
+		d.Rollback = func(context.Context) (Readiness, error) {
+			reason := <-current
+			current <- reason
+			return Readiness{Reason: reason}, nil
+		}
+	}
+}
+
+// fillLanes puts tasks into the lanes, one of them paused.
+func fillLanes(t *testing.T, queue redis.UniversalClient) {
+	t.Helper()
+	client := asynq.NewClientFromRedisClient(queue)
+	for i := range 30 {
+		raw, err := tasks.Encode(tasks.WarmBatch{Run: "w-7f3a", Release: "r43", Source: "articles", From: i * 50, To: i*50 + 50})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lane, opts := tasks.LaneWarm, []asynq.Option{}
+		if i > 26 {
+			lane, opts = tasks.LaneUpkeep, append(opts, asynq.ProcessIn(time.Hour))
+		}
+		if _, err := client.Enqueue(asynq.NewTask(tasks.TypeWarmBatch, raw), append(opts, asynq.Queue(lane.Queue("alpha")))...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := asynq.NewInspectorFromRedisClient(queue).PauseQueue(tasks.LaneUpkeep.Queue("alpha")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve runs the console for the test's time and returns its address.
+func serve(t *testing.T, s *site) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// browser is a Chromium that keeps account of what goes wrong in it.
+type browser struct {
+	t           *testing.T
+	ctx         context.Context
+	base, dir   string
+	phone, dark bool
+
+	mu       sync.Mutex
+	problems []string
+}
+
+func openBrowser(t *testing.T, bin, base string) *browser {
+	t.Helper()
+	dir := os.Getenv(screenshotsDir)
+	if dir == "" {
+		dir = t.ArtifactDir()
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(bin), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(t.TempDir()))
+	b := &browser{t: t, base: base, dir: dir}
+	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithListener(b.listen))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the browser's last complaints: %q", b.problems)
+		}
+		limit, stop := context.WithTimeout(ctx, 10*time.Second)
+		defer stop()
+		if err := chromedp.Cancel(limit); err != nil && !errors.Is(err, context.Canceled) {
+			t.Logf("close chromium: %v", err)
+		}
+		cancel()
+		cancelAlloc()
+	})
+	b.ctx = ctx
+	call(b, log.Enable, cdp.Empty{})
+	call(b, network.Enable, network.EnableParams{})
+	call(b, audits.Enable, cdp.Empty{})
+	return b
+}
+
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	limit, cancel := context.WithTimeout(b.ctx, 60*time.Second)
+	defer cancel()
+	if err := chromedp.Do(limit, steps...); err != nil {
+		b.t.Fatalf("chromium: %v", err)
+	}
+}
+
+func call[P, R any](b *browser, command cdp.Command[P, R], params P) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, command, params); err != nil {
+		b.t.Fatalf("chromium: %s: %v", command.Method, err)
+	}
+}
+
+func get[T any](b *browser, action chromedp.Action[T]) T {
+	b.t.Helper()
+	v, err := chromedp.Run(b.ctx, action)
+	if err != nil {
+		b.t.Fatalf("chromium: %v", err)
+	}
+	return v
+}
+
+// await waits until the page shows a text.
+func (b *browser) await(text string) {
+	b.t.Helper()
+	script := fmt.Sprintf(`document.readyState === "complete" && document.body.innerText.includes(%q)`, text)
+	redistest.Eventually(b.t, "the page to show "+text, func() bool { return get(b, chromedp.Evaluate[bool](script)) })
+}
+
+// listen notes whatever a page must not do.
+func (b *browser) listen(event any) {
+	switch e := event.(type) {
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
+			b.note("log: %s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL)
+		}
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
+			b.note("console: %s %s", e.Type, e.Args[0].Value)
+		}
+	case *runtime.EventExceptionThrown:
+		b.note("exception: %s %s", e.ExceptionDetails.Text, e.ExceptionDetails.URL)
+	case *audits.EventIssueAdded:
+		if d := e.Issue.Details.ContentSecurityPolicyIssueDetails; d != nil {
+			b.note("policy: %s %s %s", d.ContentSecurityPolicyViolationType, d.ViolatedDirective, d.BlockedURL)
+		}
+	case *network.EventRequestWillBeSent:
+		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Scheme != "about" && u.Scheme+"://"+u.Host != b.base {
+			b.note("request to another host: %s", e.Request.URL)
+		}
+	}
+}
+
+func (b *browser) note(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problems = append(b.problems, fmt.Sprintf(format, args...))
+}
+
+// visit opens a page, waits for a text, takes a picture, and fails the test with whatever
+// went wrong and holds none of the expected texts.
+func (b *browser) visit(name, path, text string, expected ...string) {
+	b.t.Helper()
+	width, height, scheme := int64(1280), int64(900), "light"
+	if b.phone {
+		width, height = 390, 844
+	}
+	if b.dark {
+		scheme = "dark"
+	}
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: b.phone})
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	b.do(chromedp.Navigate(b.base + path))
+	b.await(text)
+	if get(b, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
+		b.t.Errorf("%s: wider than the window", name)
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, name+".png"), get(b, chromedp.FullScreenshot(100)), 0o644); err != nil {
+		b.t.Error(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+problems:
+	for _, p := range b.problems {
+		for _, e := range expected {
+			if strings.Contains(p, e) {
+				continue problems
+			}
+		}
+		b.t.Errorf("%s: %s", name, p)
+	}
+	b.problems = nil
+}

@@ -1,0 +1,180 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/alphanode/stoker/worker/release"
+)
+
+// metrics returns /metrics, with a registry of its own.
+func (s *Server) metrics() http.Handler {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(
+		&collector{server: s},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: 4,
+		Timeout:             3 * readLimit,
+	})
+}
+
+// The metrics that a scrape reads from the records. What cannot be read is left out, and its
+// stoker_up is 0: a figure that is missing must not look like a zero.
+var (
+	descUp            = desc("up", "1 where that part could be read for this scrape.", "part")
+	descReleases      = desc("releases", "Releases in that state.", "state")
+	descActive        = desc("active_release_info", "1 for the release that is served.", "release")
+	descPending       = desc("pending_invalidations", "Invalidations recorded and not yet applied everywhere.")
+	descOldestPending = desc("oldest_pending_seconds", "Age of the oldest pending invalidation, 0 without one.")
+	descTargets       = desc("log_targets", "Targets that the invalidation log remembers.")
+	descQueueSize     = desc("queue_size", "Tasks of a lane's queue in that state.", "lane", "state")
+	descQueueLatency  = desc("queue_latency_seconds", "Age of a lane's oldest pending task.", "lane")
+	descQueuePaused   = desc("queue_paused", "1 where a lane is paused.", "lane")
+	descSnapshotAge   = desc("snapshot_age_seconds", "Age of the newest verified snapshot; absent without one.")
+	descRollback      = desc("rollback_ready", "1 when a rollback would be safe now.")
+	descHealth        = desc("health_check", "Last answer of that check: 1 ok, 0.5 warn, 0 fail; absent when unknown.", "check")
+	descHealthAge     = desc("health_report_age_seconds", "Age of the newest health report.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("stoker_"+name, help, labels, nil)
+}
+
+// collector reads the records when it is scraped.
+type collector struct{ server *Server }
+
+var _ prometheus.Collector = (*collector)(nil)
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descUp, descReleases, descActive, descPending, descOldestPending, descTargets, descQueueSize,
+		descQueueLatency, descQueuePaused, descSnapshotAge, descRollback, descHealth, descHealthAge,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector]. The parts are read at once, each within its limit.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	var parts sync.WaitGroup
+	for name, read := range map[string]func(context.Context) ([]prometheus.Metric, error){
+		"ledger": c.ledger, "log": c.log, "lanes": c.lanes, "rollback": c.rollback, "health": c.health,
+	} {
+		parts.Go(func() {
+			found, err := within(context.Background(), readLimit, read)
+			if err != nil {
+				c.server.deps.Log.Warn("scrape lacks a part", "part", name, "err", err)
+			}
+			ch <- gauge(descUp, truth(err == nil), name)
+			for _, m := range found {
+				ch <- m
+			}
+		})
+	}
+	parts.Wait()
+}
+
+func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err error) {
+	records, err := c.server.deps.Ledger.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	active, err := c.server.deps.Ledger.Active(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if active != "" {
+		found = append(found, gauge(descActive, 1, active))
+	}
+	number := map[release.State]int{}
+	var newest time.Time
+	for _, r := range records {
+		number[r.State]++
+		if row := newRow(r, active); row.Archive() && row.Snapshot.Created.After(newest) {
+			newest = row.Snapshot.Created
+		}
+	}
+	for _, state := range release.States() {
+		found = append(found, gauge(descReleases, float64(number[state]), string(state)))
+	}
+	if !newest.IsZero() {
+		found = append(found, gauge(descSnapshotAge, c.server.deps.Now().Sub(newest).Seconds()))
+	}
+	return found, nil
+}
+
+func (c *collector) log(ctx context.Context) ([]prometheus.Metric, error) {
+	status, err := c.server.deps.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []prometheus.Metric{
+		gauge(descPending, float64(status.Pending)),
+		gauge(descOldestPending, status.OldestPending.Seconds()),
+		gauge(descTargets, float64(status.Targets)),
+	}, nil
+}
+
+func (c *collector) lanes(ctx context.Context) (found []prometheus.Metric, err error) {
+	all, err := c.server.lanes.read(ctx)
+	for _, l := range all {
+		name := string(l.Lane)
+		for state, n := range map[string]int{
+			"pending": l.Pending, "active": l.Active, "scheduled": l.Scheduled, "retry": l.Retry,
+			"archived": l.Archived, "completed": l.Completed,
+		} {
+			found = append(found, gauge(descQueueSize, float64(n), name, state))
+		}
+		found = append(found,
+			gauge(descQueueLatency, l.Latency.Seconds(), name),
+			gauge(descQueuePaused, truth(l.Paused), name))
+	}
+	return found, err
+}
+
+func (c *collector) rollback(ctx context.Context) ([]prometheus.Metric, error) {
+	ready, err := c.server.deps.Rollback(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []prometheus.Metric{gauge(descRollback, truth(ready.Ready))}, nil
+}
+
+func (c *collector) health(ctx context.Context) ([]prometheus.Metric, error) {
+	r, err := c.server.report(ctx)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	found := []prometheus.Metric{gauge(descHealthAge, c.server.deps.Now().Sub(r.At).Seconds())}
+	values := map[string]float64{"ok": 1, "warn": 0.5, "fail": 0}
+	for _, ch := range r.Checks {
+		if v, known := values[ch.Status]; known {
+			found = append(found, gauge(descHealth, v, ch.Name))
+		}
+	}
+	return found, nil
+}
+
+func gauge(d *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

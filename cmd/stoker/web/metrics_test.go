@@ -1,0 +1,55 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/alphanode/stoker/worker/redistest"
+)
+
+func TestMetrics(t *testing.T) {
+	queue := redistest.Mini(t)
+	if _, err := asynq.NewClientFromRedisClient(queue).Enqueue(asynq.NewTask("warm:batch", nil), asynq.Queue("alpha.warm")); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, Config{}, queue)
+	page := body(t, s.ask("GET", "/metrics"))
+	for _, want := range []string{
+		`stoker_releases{state="standby"} 1`, `stoker_releases{state="expired"} 0`, `stoker_active_release_info{release="r42"} 1`,
+		"stoker_pending_invalidations 2", "stoker_oldest_pending_seconds 3", "stoker_log_targets 48210",
+		`stoker_queue_size{lane="warm",state="pending"} 1`, `stoker_queue_size{lane="release",state="archived"} 0`,
+		`stoker_queue_latency_seconds{lane="health"} 0`, `stoker_queue_paused{lane="warm"} 0`,
+		"stoker_snapshot_age_seconds 18000", "stoker_rollback_ready 1", "stoker_health_report_age_seconds 40",
+		`stoker_health_check{check="queue.policy"} 1`, `stoker_health_check{check="queue.persistence"} 0.5`,
+		`stoker_up{part="ledger"} 1`, "go_goroutines ", "process_open_fds ",
+	} {
+		if !strings.Contains(page, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(page, "cache.memory") {
+		t.Error("a check with no answer has a value")
+	}
+}
+
+func TestMetricsWithoutAnswers(t *testing.T) {
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.Ledger = &fakeLedger{err: errors.New("down")}
+		d.Rollback = func(context.Context) (Readiness, error) { return Readiness{}, errors.New("down") }
+	})
+	page := body(t, s.ask("GET", "/metrics"))
+	for _, want := range []string{`stoker_up{part="ledger"} 0`, `stoker_up{part="rollback"} 0`, `stoker_up{part="log"} 1`, "stoker_pending_invalidations 2"} {
+		if !strings.Contains(page, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	for _, unwanted := range []string{"\nstoker_releases{", "\nstoker_rollback_ready "} {
+		if strings.Contains(page, unwanted) {
+			t.Errorf("%s has a value that was not read", unwanted)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/alphanode/stoker/worker/release"
+)
+
+const (
+	readLimit  = 2 * time.Second // for each part of a page or a scrape
+	mostListed = 20              // pending invalidations on the page
+)
+
+// overview is what the first page shows. What could not be read is left out and told of in
+// Problems.
+type overview struct {
+	App      string
+	At       time.Time
+	Served   *row // nil: none is active, or the releases could not be read
+	Releases []row
+	Rollback *Readiness
+	Log      *LogStatus
+	Pending  []Pending
+	Lanes    []lane
+	Health   *report
+	Problems []string
+}
+
+// row is a release as the page lists it.
+type row struct {
+	release.Record
+	Active      bool
+	Count       count       // of its namespace; unknown when it is not live
+	Certificate certificate // zero without one
+	Snapshot    *snapshot   // nil without one
+}
+
+// certificate is what the console reads of release.DocCertificate.
+type certificate struct {
+	Verdict string   `json:"verdict"`
+	Reasons []string `json:"reasons"`
+}
+
+// snapshot is what the console reads of release.DocSnapshot.
+type snapshot struct {
+	Entries    int64     `json:"entries"`
+	Bytes      int64     `json:"bytes"`
+	Created    time.Time `json:"created"`
+	VerifiedAt time.Time `json:"verified_at"`
+	DeletedAt  time.Time `json:"deleted_at"`
+}
+
+// Archive reports whether the release has a verified archive that is still there.
+func (r row) Archive() bool {
+	return r.Snapshot != nil && !r.Snapshot.VerifiedAt.IsZero() && r.Snapshot.DeletedAt.IsZero()
+}
+
+// report is what the console reads of a health report.
+type report struct {
+	At     time.Time `json:"at"`
+	Status string    `json:"status"`
+	Checks []check   `json:"checks"`
+}
+
+type check struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy"`
+}
+
+// gather reads all parts at once.
+func (s *Server) gather(ctx context.Context) overview {
+	o := overview{App: s.deps.App, At: s.deps.Now()}
+	var parts sync.WaitGroup
+	var mu sync.Mutex
+	part := func(name string, read func() error) {
+		parts.Go(func() {
+			if err := read(); err != nil {
+				s.deps.Log.WarnContext(ctx, "console page lacks a part", "part", name, "err", err)
+				mu.Lock()
+				defer mu.Unlock()
+				o.Problems = append(o.Problems, name+" could not be read: "+redactText(err.Error()))
+			}
+		})
+	}
+	part("Releases", func() (err error) { o.Releases, err = within(ctx, readLimit, s.rows); return err })
+	part("Rollback", func() (err error) { o.Rollback, err = within(ctx, readLimit, pointer(s.deps.Rollback)); return err })
+	part("Invalidation log", func() (err error) { o.Log, err = within(ctx, readLimit, pointer(s.deps.Status)); return err })
+	part("Pending invalidations", func() (err error) {
+		o.Pending, err = within(ctx, readLimit, func(ctx context.Context) ([]Pending, error) { return s.deps.Pending(ctx, mostListed) })
+		return err
+	})
+	part("Lanes", func() (err error) { o.Lanes, err = within(ctx, readLimit, s.lanes.read); return err })
+	part("Health", func() (err error) { o.Health, err = within(ctx, readLimit, s.report); return err })
+	parts.Wait()
+	slices.Sort(o.Problems)
+	if o.Rollback != nil {
+		o.Rollback.Reason = redactText(o.Rollback.Reason) // it may tell of an error
+	}
+	if i := slices.IndexFunc(o.Releases, func(r row) bool { return r.Active }); i >= 0 {
+		o.Served = &o.Releases[i]
+	}
+	return o
+}
+
+// rows reads the releases and, from memory where possible, their sizes.
+func (s *Server) rows(ctx context.Context) ([]row, error) {
+	records, err := s.deps.Ledger.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	active, err := s.deps.Ledger.Active(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]row, len(records))
+	var counted sync.WaitGroup
+	for i, r := range records {
+		rows[i] = newRow(r, active)
+		if r.State.Live() {
+			counted.Go(func() { rows[i].Count = s.counts.of(ctx, r.ID) })
+		}
+	}
+	counted.Wait()
+	return rows, nil
+}
+
+// newRow reads what the page shows of a release's documents. One that is not of the form
+// expected is passed over here; the release's own page shows it as it is.
+func newRow(r release.Record, active string) row {
+	found := row{Record: r, Active: r.ID == active}
+	_, _ = r.Doc(release.DocCertificate, &found.Certificate)
+	var snap snapshot
+	if ok, err := r.Doc(release.DocSnapshot, &snap); ok && err == nil {
+		found.Snapshot = &snap
+	}
+	return found
+}
+
+// report reads the newest health report, its worst checks first.
+func (s *Server) report(ctx context.Context) (*report, error) {
+	raw, err := s.deps.Health(ctx)
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	var r report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("read health report: %w", err)
+	}
+	worst := map[string]int{"fail": 0, "warn": 1, "unknown": 2, "ok": 3}
+	slices.SortStableFunc(r.Checks, func(a, b check) int { return cmp.Compare(worst[a.Status], worst[b.Status]) })
+	return &r, nil
+}
+
+// within returns what read returns, or an error when that takes longer than limit: a Redis
+// client may take its own timeouts, whatever the context says.
+func within[T any](ctx context.Context, limit time.Duration, read func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer cancel()
+		v, err := read(ctx)
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	select { // both may be so
+	case r := <-done:
+		return r.value, r.err
+	default:
+		var none T
+		return none, fmt.Errorf("no answer within %v", limit)
+	}
+}
+
+// pointer makes a reading's result one that can be absent.
+func pointer[T any](read func(context.Context) (T, error)) func(context.Context) (*T, error) {
+	return func(ctx context.Context) (*T, error) {
+		v, err := read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &v, nil
+	}
+}

@@ -1,0 +1,168 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/release"
+)
+
+//go:embed pages assets
+var files embed.FS
+
+// pages renders the console's own pages.
+type pages struct{ overview, release, message *template.Template }
+
+func newPages(now func() time.Time) *pages {
+	funcs := template.FuncMap{
+		"ago":   func(t time.Time) string { return ago(now().Sub(t)) },
+		"short": short,
+		"comma": humanize.Comma,
+		"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+		"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"micro": time.UnixMicro,
+	}
+	page := func(name string) *template.Template {
+		return template.Must(template.New(name).Funcs(funcs).ParseFS(files, "pages/layout.html", "pages/"+name))
+	}
+	return &pages{overview: page("overview.html"), release: page("release.html"), message: page("message.html")}
+}
+
+// assets serves the pages' style sheet, script and icon.
+func (*pages) assets() http.Handler {
+	all := http.FileServerFS(files)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "private, max-age=300")
+		all.ServeHTTP(w, r)
+	})
+}
+
+// short is a duration in one unit, as a person would say it.
+func short(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", max(d, 0).Milliseconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// ago is a time in the past by its age.
+func ago(age time.Duration) string {
+	if age < time.Second {
+		return "just now"
+	}
+	return short(age) + " ago"
+}
+
+// view is what every page's layout needs besides the page's own Data.
+type view struct {
+	App, Title string
+	At         time.Time
+	Data       any
+}
+
+// showOverview answers /.
+func (s *Server) showOverview(w http.ResponseWriter, r *http.Request) {
+	o := s.gather(r.Context())
+	status := http.StatusOK
+	if len(o.Problems) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	s.render(w, r, status, s.pages.overview, "Releases", o)
+}
+
+// details is what a release's page shows.
+type details struct {
+	row
+	History   []release.Move // newest first
+	Documents []document
+}
+
+type document struct {
+	Name string
+	Text string
+}
+
+// showRelease answers /releases/{id}.
+func (s *Server) showRelease(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	d, err := within(r.Context(), readLimit, func(ctx context.Context) (details, error) { return s.details(ctx, id) })
+	switch {
+	case errors.Is(err, tasks.ErrNotFound), errors.Is(err, tasks.ErrInvalid):
+		s.render(w, r, http.StatusNotFound, s.pages.message, "No such release", err.Error())
+	case err != nil:
+		s.deps.Log.WarnContext(r.Context(), "console cannot read release", "release", id, "err", err)
+		s.render(w, r, http.StatusServiceUnavailable, s.pages.message, "The release could not be read", redactText(err.Error()))
+	default:
+		s.render(w, r, http.StatusOK, s.pages.release, "Release "+id, d)
+	}
+}
+
+// details reads one release.
+func (s *Server) details(ctx context.Context, id string) (details, error) {
+	if err := tasks.ValidateRelease(id); err != nil {
+		return details{}, err
+	}
+	rec, err := s.deps.Ledger.Get(ctx, id)
+	if err != nil {
+		return details{}, err
+	}
+	active, err := s.deps.Ledger.Active(ctx)
+	if err != nil {
+		return details{}, err
+	}
+	moves, err := s.deps.Ledger.History(ctx, id)
+	if err != nil {
+		return details{}, err
+	}
+	d := details{row: newRow(rec, active), History: slices.Clone(moves)}
+	slices.Reverse(d.History)
+	if rec.State.Live() {
+		d.Count = s.counts.of(ctx, id)
+	}
+	for _, name := range slices.Sorted(maps.Keys(rec.Docs)) {
+		d.Documents = append(d.Documents, document{string(name), indent(redact(rec.Docs[name]))})
+	}
+	return d, nil
+}
+
+// render writes a page whole or not at all.
+func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page *template.Template, title string, data any) {
+	var out bytes.Buffer
+	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, At: s.deps.Now(), Data: data}); err != nil {
+		s.deps.Log.ErrorContext(r.Context(), "console page failed", "page", page.Name(), "err", err)
+		http.Error(w, "The page could not be made; the log says why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(out.Bytes()) // the client is gone: nobody to tell
+}
+
+// indent makes redacted JSON readable; text stays as it is.
+func indent(text string) string {
+	var out bytes.Buffer
+	if json.Indent(&out, []byte(text), "", "  ") != nil {
+		return text
+	}
+	return out.String()
+}

@@ -1,0 +1,151 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/release"
+)
+
+func TestOverview(t *testing.T) {
+	s := newSite(t, Config{}, nil)
+	resp := s.ask("GET", "/")
+	page := strings.Join(strings.Fields(body(t, resp)), " ")
+	if resp.StatusCode != 200 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	for _, want := range []string{
+		`<h2>Served now</h2> <p class="figure"><a href="/releases/r42">r42</a>`, `title="2026-11-22 10:00:00 UTC">2 h ago`, "1,777 entries, 12 MiB",
+		`<h2>Safe to roll back</h2> <p class="figure good">Yes</p>`, `To <a href="/releases/r41">r41</a>: it is standby and fresh`,
+		`<h2>Pending invalidations</h2> <p class="figure">2</p>`, "Oldest 3 s old.", "48,210 targets", "1795348800000000",
+		`<p class="figure fair">warn</p>`, "6 checks,", "set appendonly yes",
+		`<tr role="row" class="served">`, `<span class="state standby">standby</span>`, `<span class="note">pinned</span>`,
+		`<span class="verdict inconclusive">`, `title="in the archive">1,702`, "42 h ago",
+		"<b>ann</b> tag pages: &lt;related&gt; block", "<code>tag author:ann</code>", `<code>prefix &#34;nav:\x00&#34;</code>`, "cms: post 42 edited",
+		`<th scope="row">invalidate</th>`, `<th scope="row">upkeep</th>`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if strings.Index(page, "queue.persistence") > strings.Index(page, "queue.answers") {
+		t.Error("a check that warns stands below one that is ok")
+	}
+}
+
+func TestEmptyApp(t *testing.T) {
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.Ledger = &fakeLedger{}
+		d.Status = func(context.Context) (LogStatus, error) { return LogStatus{}, nil }
+		d.Pending = func(context.Context, int) ([]Pending, error) { return nil, nil }
+		d.Health = func(context.Context) (json.RawMessage, error) { return nil, nil }
+		d.Rollback = func(context.Context) (Readiness, error) {
+			return Readiness{Reason: "no release was active before."}, nil
+		}
+	})
+	resp := s.ask("GET", "/")
+	page := body(t, resp)
+	for _, want := range []string{"stoker release create ID", "No release is active yet", "None so far.", "No report yet", `<p class="figure bad">No</p>`, "no release was active before."} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if resp.StatusCode != 200 || strings.Contains(page, "Not yet applied everywhere") {
+		t.Errorf("status %d:\n%s", resp.StatusCode, page)
+	}
+}
+
+func TestOverviewTellsWhatItCouldNotRead(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.Ledger = &fakeLedger{err: errors.New("dial redis://ann:hunter2@queue:6379: refused")}
+		d.Status = func(context.Context) (LogStatus, error) { <-hang; return LogStatus{}, nil } // deaf to its context
+	})
+	resp := s.ask("GET", "/")
+	page := body(t, resp)
+	if resp.StatusCode != 503 {
+		t.Errorf("status %d, want 503", resp.StatusCode)
+	}
+	for _, want := range []string{"Releases could not be read: dial redis://***@queue:6379: refused", "Invalidation log could not be read: no answer within 2s", "Safe to roll back", "queue.persistence"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(page, "hunter2") {
+		t.Error("the page shows a password")
+	}
+}
+
+func TestReleasePage(t *testing.T) {
+	s := newSite(t, Config{}, nil)
+	page := strings.Join(strings.Fields(body(t, s.ask("GET", "/releases/r42"))), " ")
+	for _, want := range []string{
+		"<h1>r42", "first paint 200 ms sooner", "nothing to undo in the database", "<code>9c1f3e2</code>", "<code>static/article.css</code>",
+		"<code>stoker release activate r42</code>", "release window", "certificate: pass", `<code>&lt;app&gt;:&lt;release&gt;:&lt;key&gt;</code>`,
+		"<summary>certificate</summary>", `&#34;verdict&#34;: &#34;pass&#34;`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if strings.Index(page, "release window") > strings.Index(page, "certificate: pass") {
+		t.Error("the history is not newest first")
+	}
+	archived := body(t, s.ask("GET", "/releases/r40"))
+	if strings.Contains(archived, "hunter2") || !strings.Contains(archived, "s3://***@bucket/site") {
+		t.Error("the snapshot's document is not redacted")
+	}
+	if resp := s.ask("GET", "/releases/r99"); resp.StatusCode != 404 || !strings.Contains(body(t, resp), "No such release") {
+		t.Errorf("unknown release: status %d", resp.StatusCode)
+	}
+}
+
+func TestPagesEscape(t *testing.T) {
+	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>`
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.App = evil
+		d.Ledger = &fakeLedger{
+			active: evil,
+			records: []release.Record{
+				{ID: evil, State: release.State(evil), CreatedAt: noon, ChangedAt: noon},
+				{ID: "r1", State: release.Standby, Template: evil, Run: evil, CreatedAt: noon, ChangedAt: noon,
+					Notes: release.Notes{Owner: evil, Reason: evil, Expected: evil, RollbackNote: evil, Revision: evil, Files: []string{evil}, Commands: []string{evil}},
+					Docs:  map[release.Doc]json.RawMessage{release.Doc(evil): json.RawMessage(`{"x": "` + strings.ReplaceAll(evil, `"`, `\"`) + `"}`), release.DocCertificate: json.RawMessage(`{"verdict": "<script>alert(1)</script>"}`)}},
+			},
+			history: []release.Move{{At: noon, From: release.State(evil), To: release.Standby, Note: evil, By: tasks.By{Actor: evil, Reason: evil}}},
+		}
+		d.Pending = func(context.Context, int) ([]Pending, error) {
+			return []Pending{{Number: 1, By: tasks.By{Actor: evil, Reason: evil}, Sample: []tasks.Target{{Kind: tasks.KindKey, Name: evil}}}}, nil
+		}
+		d.Rollback = func(context.Context) (Readiness, error) { return Readiness{To: evil, Reason: evil}, nil }
+		d.Health = func(context.Context) (json.RawMessage, error) {
+			return json.Marshal(report{Status: evil, Checks: []check{{evil, evil, evil, evil}}})
+		}
+	})
+	for _, path := range []string{"/", "/releases/r1", "/releases/%22%3E%3Cscript%3Ealert(1)"} {
+		page := body(t, s.ask("GET", path))
+		if strings.Contains(page, "<script>") || strings.Contains(page, "<img src=x") {
+			t.Errorf("%s is not escaped", path)
+		}
+		if !strings.Contains(page, "&lt;script&gt;alert(1)") {
+			t.Errorf("%s does not show the text", path)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0 ms", 40 * time.Millisecond: "40 ms", 90 * time.Second: "90 s", 5 * time.Minute: "5 min", 119 * time.Minute: "119 min",
+		26 * time.Hour: "26 h", 72 * time.Hour: "3 days",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("short(%v) = %q, want %q", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker"
+	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/restore"
+	"github.com/alphanode/stoker/worker/retire"
+	"github.com/alphanode/stoker/worker/snapshot"
+	"github.com/alphanode/stoker/worker/warm"
+)
+
+// rooms is everything that stoker is made of, wired together. Wiring lives here and only here.
+type rooms struct {
+	set    *settings
+	logger *slog.Logger
+
+	queue, cache redis.UniversalClient
+	keys         tasks.Keys
+	tmpl         tasks.Template
+
+	client   *tasks.Client
+	ledger   *release.Ledger
+	log      *invalidation.Log
+	ns       *namespace.Cache
+	applier  *invalidation.Applier
+	store    snapshot.Store
+	retirer  *retire.Retirer
+	restorer *restore.Restorer
+	warmer   *warm.Runner
+	monitor  *health.Monitor
+}
+
+// with loads the settings, wires the rooms, and calls do with them. Both Redises must answer.
+func (c *cli) with(ctx context.Context, do func(*rooms) error) error {
+	return c.wired(ctx, slog.LevelError, do)
+}
+
+// serve is with, for a process that runs on and logs what it does.
+func (c *cli) serve(ctx context.Context, do func(*rooms) error) error {
+	return c.wired(ctx, slog.LevelInfo, do)
+}
+
+func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error) error {
+	set, err := loadSettings()
+	if err != nil {
+		return err
+	}
+	r, err := wire(set, c.log(level))
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.ping(ctx); err != nil {
+		return err
+	}
+	return do(r)
+}
+
+// wire connects to the Redises that the settings name and makes every room. Nothing is dialled.
+func wire(set *settings, logger *slog.Logger) (*rooms, error) {
+	redis.SetLogger(redisLog{logger}) // its own would write to stderr past ours
+	queue, err := tasks.Connect("STOKER_REDIS_URL", set.Tasks.RedisURL)
+	if err != nil {
+		return nil, err
+	}
+	cache := queue
+	if set.Tasks.CacheURL != "" {
+		if cache, err = tasks.Connect("STOKER_CACHE_URL", set.Tasks.CacheURL); err != nil {
+			return nil, errors.Join(err, queue.Close())
+		}
+	}
+	r := &rooms{set: set, logger: logger, queue: queue, cache: cache, keys: set.Tasks.Keys()}
+	if err := r.make(); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *rooms) make() (err error) {
+	if r.tmpl, err = r.set.Tasks.Template(); err != nil {
+		return err
+	}
+	if r.client, err = tasks.NewClientFrom(r.queue, r.cache, r.set.Tasks); err != nil {
+		return err
+	}
+	if r.store, err = snapshot.Open(r.set.Snapshot.SnapshotURL); err != nil {
+		return err
+	}
+	r.ledger = release.Open(r.queue, r.keys)
+	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit})
+	r.ns = namespace.New(r.cache, r.tmpl, r.keys, func() namespace.Pacer { return governor.New(r.set.Pace.Pace) })
+	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
+	r.retirer = retire.New(retire.Rooms{
+		App: r.set.Tasks.App, Template: r.tmpl, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store,
+		Rule: r.set.Retain.Rule(), Server: retire.ServerVersion(r.cache), Logger: r.logger,
+	})
+	r.restorer = restore.New(restore.Rooms{
+		Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store, Logger: r.logger,
+	})
+	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
+		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
+		Cache: r.ns, Tasks: r.client, Version: version,
+	})
+	if err != nil {
+		return err
+	}
+	r.monitor = health.New(health.Deps{
+		App: r.set.Tasks.App, Keys: r.keys, Queue: r.queue, Cache: r.cache, Ledger: r.ledger, Log: r.log, Logger: r.logger,
+		Count: func(ctx context.Context, id string) (int64, error) {
+			u, err := r.ns.Usage(ctx, id)
+			return u.Entries, err
+		},
+		Rollback: r.rollbackReady,
+		Probes:   r.probes,
+	}, r.set.Health)
+	return nil
+}
+
+// close ends what the rooms hold.
+func (r *rooms) close() error {
+	var errs []error
+	if r.monitor != nil {
+		r.monitor.Close()
+	}
+	if r.client != nil {
+		errs = append(errs, r.client.Close())
+	}
+	errs = append(errs, r.queue.Close())
+	if r.cache != r.queue {
+		errs = append(errs, r.cache.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// redisLog is where the Redis clients say what befell a connection; who called learns of it by
+// an error.
+type redisLog struct{ logger *slog.Logger }
+
+// Printf implements go-redis's logger.
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.logger.WarnContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
+}
+
+const pingLimit = 5 * time.Second
+
+// ping reports which Redis does not answer.
+func (r *rooms) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	if err := r.queue.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("the queue Redis at %s does not answer: %w (does it run, and is STOKER_REDIS_URL right?)", redact(r.set.Tasks.RedisURL), err)
+	}
+	if err := r.cache.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("the cache Redis at %s does not answer: %w (does it run, and is STOKER_CACHE_URL right?)", redact(r.set.Tasks.CacheURL), err)
+	}
+	return nil
+}
+
+// rollbackReady says how a rollback would be done now, or why it would not.
+func (r *rooms) rollbackReady(ctx context.Context) (string, error) {
+	ok, why, to := r.restorer.Ready(ctx)
+	if !ok {
+		return "", errors.New(why)
+	}
+	return "flip to " + to + ", which is on standby and fresh", nil
+}
+
+// probes returns the pages that stand for the site: those of the plan that the release was
+// warmed with last, else of the worker's own.
+func (r *rooms) probes(ctx context.Context, id string) (health.Probes, error) {
+	text, err := r.planOf(ctx, id)
+	if err != nil {
+		return health.Probes{}, err
+	}
+	plan, err := warm.ParsePlan(text)
+	if err != nil {
+		return health.Probes{}, err
+	}
+	if plan.Probes == nil {
+		return health.Probes{}, fmt.Errorf("%w: the plan has no probes: add `probes: {base: …, paths: […]}` to say which pages stand for the site", tasks.ErrInvalid)
+	}
+	return health.Probes{Base: plan.Probes.Base, Paths: plan.Probes.Paths, Count: plan.Probes.Count}, nil
+}
+
+// worker makes this process's worker.
+func (r *rooms) worker() (*worker.Worker, error) {
+	queues := worker.Queues{App: r.set.Tasks.App, Queue: r.queue, MaxCompleted: 1000, MaxArchived: 1000}
+	activator := &worker.Activator{Ledger: r.ledger, Sweeper: r.applier, Enqueue: r.client.Enqueue}
+	return worker.New(r.set.Worker, worker.Deps{
+		App: r.set.Tasks.App, Queue: r.queue,
+		Dial: func() (redis.UniversalClient, error) {
+			return tasks.Connect("STOKER_REDIS_URL", r.set.Tasks.RedisURL)
+		},
+		Handlers: worker.Handlers{
+			tasks.TypeInvalidate: worker.Invalidate(r.applier),
+			tasks.TypeActivate:   worker.Activate(activator),
+			tasks.TypeRollback:   worker.Rollback(r.restorer),
+			tasks.TypeWarmRun:    worker.WarmRun(r.warmer),
+			tasks.TypeWarmBatch:  worker.WarmBatch(r.warmer),
+			tasks.TypeSnapshot:   worker.Snapshot(snapshotter{r.retirer}),
+			tasks.TypeExpire:     worker.Expire(r.retirer),
+			tasks.TypePrune:      worker.Prune(r.pruner(queues)),
+			tasks.TypeHealth:     worker.Health(r.monitor),
+			tasks.TypeBaseline:   worker.Baseline(r.monitor),
+			tasks.TypeWatch:      worker.Watch(r.monitor),
+		},
+		Sweeper: r.applier,
+		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Gone: queues.Gone},
+		Log:     r.logger,
+	})
+}
+
+// pruner is the daily housekeeping.
+func (r *rooms) pruner(queues worker.Queues) worker.Pruner {
+	return worker.Pruner{
+		{Name: "tag indexes", Run: r.pruneTags},
+		{Name: "finished tasks", Run: queues.Prune},
+		{Name: "invalidation log", Run: r.trimLog},
+	}
+}
+
+func (r *rooms) pruneTags(ctx context.Context) (int64, error) {
+	live, err := r.ledger.Live(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var gone int64
+	for _, id := range live {
+		n, err := r.ns.PruneTags(ctx, id, time.Now())
+		gone += n
+		if err != nil {
+			return gone, err
+		}
+	}
+	return gone, nil
+}
+
+func (r *rooms) trimLog(ctx context.Context) (int64, error) {
+	records, err := r.ledger.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var ids []string
+	for _, rec := range records {
+		ids = append(ids, rec.ID)
+	}
+	return r.log.Trim(ctx, ids, r.restorableMarks)
+}
+
+// restorableMarks returns the marks of the snapshots that a rollback may go back to.
+func (r *rooms) restorableMarks(ctx context.Context) ([]int64, error) {
+	records, err := r.ledger.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var marks []int64
+	for _, rec := range records {
+		var d snapshot.Descriptor
+		ok, err := rec.Doc(release.DocSnapshot, &d)
+		if err != nil {
+			return nil, err
+		}
+		if ok && d.DeletedAt.IsZero() && rec.State != release.Expired {
+			marks = append(marks, d.Mark)
+		}
+	}
+	return marks, nil
+}
+
+// snapshotter is the retirer's snapshot as a task asks for it.
+type snapshotter struct{ retirer *retire.Retirer }
+
+func (s snapshotter) Snapshot(ctx context.Context, j tasks.Job, p tasks.Snapshot) (snapshot.Descriptor, error) {
+	return s.retirer.Snapshot(ctx, j, p.Release)
+}

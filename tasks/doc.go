@@ -1,0 +1,40 @@
+// Package tasks is stoker's contract: what an app server imports, and all that the command line,
+// the console and the workers share. It does no work of its own beyond recording, reading the
+// cache through, and enqueueing.
+//
+// # Terms
+//
+//	app         one site whose cache is tended
+//	release     one immutable build of it; its entries live in its namespace
+//	entry       one cached value, under a logical key: any bytes but a leading '#'
+//	tag         a label on entries, for invalidating what belongs together
+//	target      what an invalidation names: a key, a tag, or a prefix of logical keys
+//	lane        one asynq queue with its own concurrency and polling
+//
+// # Telling of an edit
+//
+// Call [Client.Invalidate] after the change is committed at the origin. When it returns nil the
+// targets are recorded in the log and will leave every live namespace, whatever dies.
+//
+// # Filling the cache
+//
+// [Client.Fetch] reads an entry through the cache. On a miss:
+//
+//  1. lease  one loader at a time; the server's clock is noted
+//  2. mark   a number of the log below every pending invalidation
+//  3. load   the origin
+//  4. put    tag indexes first, then the entry, with an absolute expiry at the fill limit after (1):
+//     a put that arrives later stores nothing, one that is never checked vanishes by itself
+//  5. check  was the key, a tag or a prefix of it invalidated after the mark, or is the release no
+//     longer live? then the value is dropped
+//  6. settle the entry gets its real expiry, if it is still the very value that was put
+//
+// A writer in another language that lists an entry under its tags before it sets it, and takes
+// steps 2, 5 and 6 around its load, keeps the same promise.
+//
+// # Not promised
+//
+// A value may be visible for one round trip between (4) and (5) although an invalidation has just
+// overtaken it. Code that sets keys without these steps can store a stale value after its
+// invalidation; stoker cannot know.
+package tasks

@@ -1,0 +1,119 @@
+// Package carry is the source that takes entries over from another release's namespace, inside
+// the cache server. It takes only the families that the plan names: what is not named is
+// rebuilt. An entry whose value holds the other release's prefix would still point there, so it
+// stays behind and is reported as failed.
+package carry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/warm/source"
+)
+
+// Cache is what a carry needs of the namespaces.
+type Cache interface {
+	// Copy copies the entries of the families from src to dst in slices, from a cursor on.
+	Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(namespace.CopySlice) error) error
+	// Read reads a namespace in slices.
+	Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error
+}
+
+var _ Cache = (*namespace.Cache)(nil)
+
+// Source copies the families of one spec.
+type Source struct {
+	cache    Cache
+	from, to string
+	families []string
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New returns the source that carries families from one release to another. An empty from has
+// nothing to carry: the first release has none before it.
+func New(cache Cache, from, to string, families []string) (*Source, error) {
+	if from == to {
+		return nil, fmt.Errorf("%w: carry from %q to itself: name another release", tasks.ErrInvalid, from)
+	}
+	return &Source{cache, from, to, families}, nil
+}
+
+// Keys implements [source.Source].
+func (s *Source) Keys(ctx context.Context, fn func(key string) error) error {
+	if s.from == "" {
+		return nil
+	}
+	return s.cache.Read(ctx, s.from, func(entries []tasks.Entry) error {
+		for _, e := range entries {
+			if !s.holds(e.Key) {
+				continue
+			}
+			if err := fn(e.Key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Source) holds(key string) bool {
+	for _, f := range s.families {
+		if strings.HasPrefix(key, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// errEnough ends the walk of a sampled run.
+var errEnough = errors.New("enough")
+
+// Walk implements [source.Source]. Next is the scan's cursor. A copy inside the server cannot
+// choose single keys, so a sampled run carries the first slice that holds any.
+func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn func(source.Chunk) error) error {
+	if s.from == "" {
+		return nil
+	}
+	var cursor uint64
+	if from != "" {
+		var err error
+		if cursor, err = strconv.ParseUint(from, 10, 64); err != nil {
+			return fmt.Errorf("%w: carry position %q", tasks.ErrInvalid, from)
+		}
+	}
+	sampled := part.Share > 0 && part.Share < 1
+	err := s.cache.Copy(ctx, s.from, s.to, s.families, cursor, func(slice namespace.CopySlice) error {
+		c := s.chunk(slice)
+		if err := fn(c); err != nil {
+			return err
+		}
+		if sampled && len(c.Entries)+int(c.Kept) > 0 {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+func (s *Source) chunk(slice namespace.CopySlice) source.Chunk {
+	c := source.Chunk{Written: source.ByServer, Kept: slice.Existed}
+	for _, key := range slice.Keys {
+		c.Entries = append(c.Entries, source.Entry{Entry: tasks.Entry{Key: key}})
+	}
+	for _, key := range slice.Referring {
+		c.Failed = append(c.Failed, source.Failure{Key: key, Error: fmt.Sprintf("its value names keys of release %q, so a copy would point back there: let the site rebuild it", s.from)})
+	}
+	if slice.Next != 0 {
+		c.Next = strconv.FormatUint(slice.Next, 10)
+	}
+	return c
+}

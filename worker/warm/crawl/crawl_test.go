@@ -1,0 +1,371 @@
+package crawl_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/warm/crawl"
+	"github.com/alphanode/stoker/worker/warm/source"
+	"github.com/alphanode/stoker/worker/warm/source/sourcetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// site is an instance of the site: pages by path, "" for what a page answers by itself.
+type site struct {
+	*httptest.Server
+	mu    sync.Mutex
+	hits  map[string]int
+	pages map[string]http.HandlerFunc
+}
+
+func serve(t *testing.T) *site {
+	s := &site{hits: map[string]int{}, pages: map[string]http.HandlerFunc{}}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.hits[r.URL.RequestURI()]++
+		page := s.pages[r.URL.Path]
+		s.mu.Unlock()
+		w.Header().Set("X-Release", r.Header.Get("X-Want"))
+		if page != nil {
+			page(w, r)
+			return
+		}
+		fmt.Fprint(w, "page")
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *site) at(path string, page http.HandlerFunc) { s.pages[path] = page }
+
+func (s *site) body(path, text string) {
+	s.at(path, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+}
+
+func (s *site) count(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hits[path]
+}
+
+func open(t *testing.T, spec crawl.Spec, expect crawl.Expect) *crawl.Source {
+	t.Helper()
+	s, err := crawl.New(spec, expect, "r1", "1.2.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// walk visits one path and returns its key or its failure.
+func walk(t *testing.T, s *crawl.Source, path string) (key, failure string) {
+	t.Helper()
+	err := s.Walk(t.Context(), source.Part{Items: []string{path}}, "", func(c source.Chunk) error {
+		if len(c.Failed) > 0 {
+			failure = c.Failed[0].Error
+		} else {
+			key = c.Entries[0].Key
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, failure
+}
+
+func TestContract(t *testing.T) {
+	s := serve(t)
+	var spec crawl.Spec
+	spec.Base = s.URL
+	h := sourcetest.Harness{Written: source.BySite, Resumes: true}
+	for i := range 70 {
+		path := fmt.Sprintf("/p%d", i)
+		spec.URLs = append(spec.URLs, path)
+		h.Keys = append(h.Keys, path)
+		if i%9 == 8 {
+			s.at(path, http.NotFound)
+			h.Failed++
+		} else {
+			h.Entries = append(h.Entries, "page:"+path)
+		}
+	}
+	h.Open = func(t *testing.T) source.Source { return open(t, spec, crawl.Expect{Key: "page:{{.Path}}"}) }
+	sourcetest.Run(t, h)
+}
+
+func TestRequest(t *testing.T) {
+	s := serve(t)
+	var got http.Header
+	s.at("/a b", func(_ http.ResponseWriter, r *http.Request) { got = r.Header })
+	spec := crawl.Spec{Base: s.URL, Headers: map[string]string{"X-Want": "{{.Release}}", "Accept-Language": "de"}}
+	key, failure := walk(t, open(t, spec, crawl.Expect{Key: "page:{{.Release}}:{{.Path}}?{{.Query}}"}), "/a%20b?c=%20d")
+	if failure != "" || key != "page:r1:/a b?c=%20d" {
+		t.Errorf("key %q, failure %q", key, failure)
+	}
+	for name, want := range map[string]string{"User-Agent": "stoker/1.2.3", crawl.WarmHeader: "1", "X-Want": "r1", "Accept-Language": "de"} {
+		if got.Get(name) != want {
+			t.Errorf("%s: %q, want %q", name, got.Get(name), want)
+		}
+	}
+}
+
+func TestExpectations(t *testing.T) {
+	s := serve(t)
+	s.at("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) })
+	s.at("/gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
+	s.at("/torn", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "half")
+	})
+	right := map[string]string{"X-Want": "{{.Release}}"}
+	header := map[string]string{"X-Release": "{{.Release}}"}
+	tests := []struct {
+		name, path string
+		headers    map[string]string
+		expect     crawl.Expect
+		want       string
+	}{
+		{"page", "/", right, crawl.Expect{Header: header}, ""},
+		{"another release", "/", nil, crawl.Expect{Header: header}, `X-Release "", not "r1"`},
+		{"redirect", "/moved", right, crawl.Expect{}, "302 Found, not 200"},
+		{"wanted redirect", "/moved", right, crawl.Expect{Status: 302}, ""},
+		{"wanted status", "/gone", right, crawl.Expect{Status: 410}, ""},
+		{"torn", "/torn", right, crawl.Expect{}, "read page"},
+		{"reserved key", "/", right, crawl.Expect{Key: "{{if .Path}}#{{end}}"}, "reserved"},
+		{"no such name", "/", right, crawl.Expect{Key: "{{.None}}"}, "None"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, failure := walk(t, open(t, crawl.Spec{Base: s.URL, Headers: tt.headers}, tt.expect), tt.path)
+			if (failure == "") != (tt.want == "") || !strings.Contains(failure, tt.want) {
+				t.Errorf("failure %q, want %q", failure, tt.want)
+			}
+		})
+	}
+	if s.count("/elsewhere") != 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
+// TestRetry: a busy site is asked again, as often as is bounded, and told so by its own header.
+func TestRetry(t *testing.T) {
+	s := serve(t)
+	var tries atomic.Int32
+	s.at("/busy", func(w http.ResponseWriter, _ *http.Request) {
+		if tries.Add(1) < 3 {
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	s.at("/down", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "0")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	s.at("/later", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	src := open(t, crawl.Spec{Base: s.URL, Timeout: "300ms"}, crawl.Expect{})
+	if _, failure := walk(t, src, "/busy"); failure != "" || tries.Load() != 3 {
+		t.Errorf("failure %q after %d tries, want none after 3", failure, tries.Load())
+	}
+	if _, failure := walk(t, src, "/down"); !strings.Contains(failure, "503") || s.count("/down") != 4 {
+		t.Errorf("failure %q after %d tries, want 503 after 4", failure, s.count("/down"))
+	}
+	start := time.Now()
+	if _, failure := walk(t, src, "/later"); failure == "" || time.Since(start) > 5*time.Second {
+		t.Errorf("failure %q after %v, want one within the page's timeout", failure, time.Since(start))
+	}
+}
+
+func TestConcurrency(t *testing.T) {
+	s := serve(t)
+	const bound = 3
+	var now, most atomic.Int32
+	full := make(chan struct{}) // closed once as many as may are inside
+	var items []string
+	for i := range 12 {
+		path := fmt.Sprintf("/c%d", i)
+		items = append(items, path)
+		s.at(path, func(http.ResponseWriter, *http.Request) {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			if i < bound {
+				if n == bound {
+					close(full)
+				}
+				<-full
+			}
+		})
+	}
+	src := open(t, crawl.Spec{Base: s.URL, Concurrency: bound}, crawl.Expect{})
+	if err := src.Walk(t.Context(), source.Part{Items: items}, "", func(source.Chunk) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if most.Load() != bound {
+		t.Errorf("%d requests at a time, want %d", most.Load(), bound)
+	}
+}
+
+// TestCancelledMidway: a page that does not answer holds nothing up once the batch is to end.
+func TestCancelledMidway(t *testing.T) {
+	s := serve(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.at("/slow", func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	})
+	err := open(t, crawl.Spec{Base: s.URL}, crawl.Expect{}).Walk(ctx, source.Part{Items: []string{"/slow"}}, "", func(source.Chunk) error {
+		t.Error("a chunk of a page that did not answer")
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want a cancelled context", err)
+	}
+}
+
+func keys(t *testing.T, spec crawl.Spec) ([]string, error) {
+	t.Helper()
+	var got []string
+	err := open(t, spec, crawl.Expect{}).Keys(t.Context(), func(key string) error { got = append(got, key); return nil })
+	return got, err
+}
+
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func urlset(addrs ...string) string {
+	var b strings.Builder
+	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9" xmlns:image="http://www.google.com/schemas/sitemap-image/1.1">`)
+	for _, a := range addrs {
+		fmt.Fprintf(&b, "<url>\n <loc> %s </loc><lastmod>2026-01-01</lastmod><image:image><image:loc>https://www.example.com/a.png</image:loc></image:image></url>", a)
+	}
+	return b.String() + "</urlset>"
+}
+
+func index(addrs ...string) string {
+	text := "<sitemapindex>"
+	for _, a := range addrs {
+		text += "<sitemap><loc>" + a + "</loc></sitemap>"
+	}
+	return text + "</sitemapindex>"
+}
+
+func TestSitemap(t *testing.T) {
+	s := serve(t)
+	// Addresses of the public site: what is visited is always the base.
+	s.body("/sitemap.xml", index("https://www.example.com/one.xml", "https://www.example.com/two.xml.gz", "/sitemap.xml"))
+	s.body("/one.xml", urlset("https://www.example.com/", "https://www.example.com/a?b=1&amp;c=2", "https://www.example.com"))
+	s.body("/two.xml.gz", zipped(t, urlset("https://www.example.com/a", "https://other.example.com//evil.example.com/x", "https://www.example.com/%C3%A9")))
+	file := filepath.Join(t.TempDir(), "urls")
+	if err := os.WriteFile(file, []byte("\n/from-file\n https://www.example.com/a \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := keys(t, crawl.Spec{Base: s.URL, Sitemap: "/sitemap.xml", URLs: []string{"/listed", "/"}, URLsFile: file})
+	want := []string{"/", "/a?b=1&c=2", "/a", "//evil.example.com/x", "/%C3%A9", "/listed", "/from-file"}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	for _, path := range want {
+		if _, failure := walk(t, open(t, crawl.Spec{Base: s.URL}, crawl.Expect{}), path); failure != "" || s.count(path) != 1 {
+			t.Errorf("%s: %q, visited %d times", path, failure, s.count(path))
+		}
+	}
+}
+
+func TestSitemapRefused(t *testing.T) {
+	s := serve(t)
+	s.body("/html", "<html><body>Not found</body></html>")
+	s.body("/torn", "<urlset><url><loc>/a</loc></url>")
+	s.body("/empty", "")
+	s.body("/bad", urlset("mailto:a@example.com"))
+	s.body("/gz", "\x1f\x8bnothing")
+	s.at("/gone", http.NotFound)
+	for i := range 6 {
+		s.body(fmt.Sprintf("/deep%d", i), index(fmt.Sprintf("/deep%d", i+1)))
+	}
+	for path, want := range map[string]string{
+		"/html": "<html>", "/torn": "unexpected EOF", "/empty": "EOF", "/bad": "mailto:", "/gz": "gzip", "/gone": "404", "/deep0": "levels",
+	} {
+		if _, err := keys(t, crawl.Spec{Base: s.URL, Sitemap: path}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", path, err, want)
+		}
+	}
+	if _, err := keys(t, crawl.Spec{Base: s.URL, URLsFile: "missing"}); !errors.Is(err, tasks.ErrInvalid) {
+		t.Errorf("got %v, want invalid input", err)
+	}
+}
+
+// TestRealSitemap reads the sitemap of a real site.
+func TestRealSitemap(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "shared", "data", "sitemap.xml"))
+	if err != nil {
+		t.Skip("no real sitemap: ../shared/data is absent")
+	}
+	s := serve(t)
+	s.body("/sitemap.xml", string(text))
+	got, err := keys(t, crawl.Spec{Base: s.URL, Sitemap: "/sitemap.xml"})
+	if err != nil || len(got) < 1_774 {
+		t.Errorf("%d addresses (%v), want 1,774 or more", len(got), err)
+	}
+}
+
+func FuzzSitemap(f *testing.F) {
+	f.Add([]byte(urlset("https://www.example.com/a")))
+	f.Add([]byte(index("/a")))
+	f.Add([]byte("<urlset></urlset></urlset>"))
+	var body atomic.Pointer[[]byte]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/sitemap.xml" {
+			w.Write(*body.Load())
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	f.Cleanup(server.Close)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		body.Store(&text)
+		got, _ := keys(t, crawl.Spec{Base: server.URL, Sitemap: "/sitemap.xml"})
+		for _, key := range got {
+			if !strings.HasPrefix(key, "/") {
+				t.Errorf("address %q is no path", key)
+			}
+		}
+	})
+}

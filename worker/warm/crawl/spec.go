@@ -1,0 +1,156 @@
+// Package crawl is the source that visits pages of the new build's own instance, so that the
+// instance fills its own cache with its own code. The crawl itself writes nothing.
+//
+// A page counts as warm when it answered with the expected status and headers, and, where the
+// plan names the entry that it should leave behind, when the runner finds that entry.
+package crawl
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/alphanode/stoker/worker/warm/source"
+)
+
+// Spec says which pages to visit, and how: the plan's `crawl`. The addresses are those of the
+// sitemap, the list and the file together, each once; of each only path and query count.
+type Spec struct {
+	Base        string            `yaml:"base"`                  // the instance: scheme and host; may hold {{.Release}}
+	Sitemap     string            `yaml:"sitemap,omitempty"`     // path of a sitemap or sitemap index, plain or gzip
+	URLs        []string          `yaml:"urls,omitempty"`        // paths or addresses
+	URLsFile    string            `yaml:"urls_file,omitempty"`   // a file of them on the worker's machine, one a line
+	Concurrency int               `yaml:"concurrency,omitempty"` // requests at a time and batch, 1 to 64; 0 means 4
+	Timeout     source.Duration   `yaml:"timeout,omitempty"`     // of one request with its retries; "" means 30s
+	Headers     map[string]string `yaml:"headers,omitempty"`     // templates with {{.Release}}
+}
+
+// Expect says what a visit must show: the plan's `expect`. Templates see Path, Query and
+// Release.
+type Expect struct {
+	Key    string            `yaml:"key,omitempty"`    // template of the logical key that the visit leaves behind
+	Header map[string]string `yaml:"header,omitempty"` // templates of header values, compared exactly
+	Status int               `yaml:"status,omitempty"` // 0 means 200
+}
+
+// Defaults of a [Spec].
+const (
+	defaultConcurrency = 4
+	maxConcurrency     = 64
+	defaultTimeout     = 30 * time.Second
+	maxTimeout         = 10 * time.Minute
+)
+
+// page is what templates see of a page.
+type page struct {
+	Path    string // decoded, with its leading slash
+	Query   string // raw, without the question mark
+	Release string
+}
+
+// Check adds what is wrong with the spec, which stands at path in the plan.
+func (s Spec) Check(path string, ps *source.Problems) {
+	if _, err := parseBase(s.Base, "r1"); err != nil {
+		ps.Check(path+".base", err)
+	}
+	if s.Sitemap == "" && len(s.URLs) == 0 && s.URLsFile == "" {
+		ps.Add(path, "no addresses: give a sitemap, urls or urls_file")
+	}
+	for _, u := range append([]string{s.Sitemap}, s.URLs...) {
+		if _, err := pathOf(u); u != "" && err != nil {
+			ps.Add(path+".urls", "address %q: use a path such as /about or a whole http address", u)
+		}
+	}
+	if s.Concurrency < 0 || s.Concurrency > maxConcurrency {
+		ps.Add(path+".concurrency", "%d requests at a time: use 1 to %d", s.Concurrency, maxConcurrency)
+	}
+	if d, err := s.Timeout.Parse(); err != nil || d > maxTimeout {
+		ps.Add(path+".timeout", "timeout %q: use more than 0 and up to %v", string(s.Timeout), maxTimeout)
+	}
+	checkHeaders(path+".headers", s.Headers, ps)
+}
+
+// Check adds what is wrong with the expectation, which stands at path in the plan.
+func (e Expect) Check(path string, ps *source.Problems) {
+	if strings.HasPrefix(e.Key, "#") {
+		ps.Add(path+".key", "key %q: logical keys that begin with # are reserved", e.Key)
+	}
+	ps.Check(path+".key", source.CheckTemplate(e.Key))
+	if e.Status != 0 && (e.Status < 200 || e.Status > 599) {
+		ps.Add(path+".status", "status %d: use 200 to 599", e.Status)
+	}
+	checkHeaders(path+".header", e.Header, ps)
+}
+
+func checkHeaders(path string, headers map[string]string, ps *source.Problems) {
+	for name, value := range headers {
+		if !httpguts.ValidHeaderFieldName(name) {
+			ps.Add(path, "%q is not a header's name", name)
+		}
+		ps.Check(path+"."+name, source.CheckTemplate(value))
+	}
+}
+
+// parseBase renders the base address for a release.
+func parseBase(text, release string) (*url.URL, error) {
+	t, err := source.ParseTemplate(text)
+	if err != nil {
+		return nil, err
+	}
+	rendered, err := t.Render(page{Release: release})
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(rendered)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return nil, errBase(text)
+	}
+	u.Path = ""
+	return u, nil
+}
+
+// pathOf reduces an address of the public site to path and query: what is visited is always
+// the base, never another host that a sitemap may name.
+func pathOf(addr string) (string, error) {
+	u, err := url.Parse(strings.TrimSpace(addr))
+	if err != nil {
+		return "", err
+	}
+	if !strings.HasPrefix(u.Path, "/") && (u.Path != "" || u.Host == "") {
+		return "", errAddress(addr)
+	}
+	short := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}
+	if short.Path == "" {
+		short.Path = "/"
+	}
+	return short.RequestURI(), nil
+}
+
+// render renders the values of headers.
+func render(headers map[string]source.Template, data page) (http.Header, error) {
+	h := http.Header{}
+	for name, t := range headers {
+		value, err := t.Render(data)
+		if err != nil {
+			return nil, err
+		}
+		h.Set(name, value)
+	}
+	return h, nil
+}
+
+func compile(headers map[string]string) (map[string]source.Template, error) {
+	all := map[string]source.Template{}
+	for name, value := range headers {
+		t, err := source.ParseTemplate(value)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = t
+	}
+	return all, nil
+}

@@ -1,0 +1,50 @@
+// Package warm fills a release's namespace before visitors come, and certifies the result.
+//
+// # Words
+//
+// A plan names sources; a run carries out a plan for one release; a batch is one task's part of
+// a run; a chunk is what a batch reads, writes and counts at a time.
+//
+// # A run
+//
+//	claim    one run a release; the release moves from new or ready to warming. An active or
+//	         standby release may be warmed as well and stays what it is.
+//	cut      each query and carry is one batch; a crawl's addresses are listed and cut into
+//	         batches. The plan is copied into the run's record first, so it cannot change.
+//	open     the IDs of all batches become the run's open set, in one step. Only then
+//	enqueue  are the batches enqueued, under task IDs made of run and batch: a try that died
+//	         between two of them is repeated and makes none twice.
+//	batch    in any order, on any worker; the last to leave the open set finishes the run.
+//	finish   certificate, then the ledger (warming → ready on a pass, back to new otherwise),
+//	         then the run's status. Each step may be repeated.
+//
+// # A batch
+//
+//	1  open the mark, signed with the task's ID          a retry keeps the first mark
+//	2  resume at the cursor, where the source can
+//	3  for each chunk, read after the mark:
+//	4      check      leave out what was invalidated since the mark
+//	5      put        (a crawl's pages were put by the site, a carry's entries by the server)
+//	6      check      remove what was invalidated meanwhile
+//	7      count, save the cursor
+//	8  replay everything after the mark, close it
+//	9  record the figures and leave the open set, in one step
+//
+// An invalidation that is recorded before 4 or 6 is seen there; one recorded later reaches the
+// namespace by itself, because the release is live. What 4 to 6 cannot know (the tags of an
+// entry that a crawl or a carry brought) is what 8 is for: until it is done the open mark keeps
+// the release from becoming ready or active.
+//
+// # Figures
+//
+// Every planned entry ends as stored, invalidated (an edit overtook it: the site fills it fresh
+// when it is asked for) or failed. Coverage is (stored + invalidated) / planned, and is demanded
+// of each source as well as of all: a source that failed whole must not hide behind a large one.
+//
+// # Not promised
+//
+// That an entry is still there tomorrow: lifetimes end, and a cache Redis may evict. The
+// certificate samples stored entries at the end of the run and fails when too many are gone.
+// Nor that a crawled page is fresh at its origin: a canary that reads from a lagging replica
+// needs STOKER_ORIGIN_LAG like every other reader of it.
+package warm

@@ -1,0 +1,220 @@
+package warm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/warm/carry"
+	"github.com/alphanode/stoker/worker/warm/crawl"
+	"github.com/alphanode/stoker/worker/warm/query"
+	"github.com/alphanode/stoker/worker/warm/source"
+)
+
+// Config is the warm room's part of the environment.
+type Config struct {
+	Plan      string `split_words:"true" desc:"the warm plan's file, for runs that bring none"`
+	WarmBatch int    `split_words:"true" default:"100" desc:"addresses in one batch of a crawl, 1 to 10000"`
+}
+
+// Validate implements the limits of the settings.
+func (c Config) Validate() error {
+	if c.WarmBatch < 1 || c.WarmBatch > 10_000 {
+		return fmt.Errorf("%w: STOKER_WARM_BATCH %d: use 1 to 10000", tasks.ErrInvalid, c.WarmBatch)
+	}
+	return nil
+}
+
+// A Ledger is what a run needs of the record of releases.
+type Ledger interface {
+	Get(ctx context.Context, id string) (release.Record, error)
+	Active(ctx context.Context) (string, error)
+	Move(ctx context.Context, id string, from, to release.State, by tasks.By) error
+	SetDoc(ctx context.Context, id string, d release.Doc, v any) error
+	SetRun(ctx context.Context, id, run string) error
+}
+
+// A Log registers a batch as a writer.
+type Log interface {
+	OpenMark(ctx context.Context, release, writer string) (tasks.Mark, error)
+	OpenMarkFrom(ctx context.Context, release, writer, source string) (tasks.Mark, error)
+	CloseMark(ctx context.Context, release, writer string) error
+	Fresh(ctx context.Context, m tasks.Mark) error
+}
+
+// A Checker says which entries were invalidated after a mark; all of them when the release is
+// not live.
+type Checker interface {
+	Check(ctx context.Context, release string, m tasks.Mark, entries []tasks.Tagged) ([]bool, error)
+}
+
+// A Replayer applies to a namespace what was invalidated after a mark.
+type Replayer interface {
+	Replay(ctx context.Context, release string, m tasks.Mark) (invalidation.Replayed, error)
+}
+
+// A Cache is what a run needs of the namespaces.
+type Cache interface {
+	carry.Cache
+	Put(ctx context.Context, release string, entries []namespace.Put) error
+	Remove(ctx context.Context, release string, keys []string) (int64, error)
+	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
+	Usage(ctx context.Context, release string) (namespace.Usage, error)
+}
+
+// An Enqueuer puts batches into the warm lane. An ID in use already is success.
+type Enqueuer interface {
+	Enqueue(ctx context.Context, p tasks.Payload, opts ...asynq.Option) (taskID string, err error)
+}
+
+var (
+	_ Ledger   = (*release.Ledger)(nil)
+	_ Log      = (*invalidation.Log)(nil)
+	_ Checker  = (*tasks.Journal)(nil)
+	_ Replayer = (*invalidation.Applier)(nil)
+	_ Cache    = (*namespace.Cache)(nil)
+	_ Enqueuer = (*tasks.Client)(nil)
+)
+
+// Deps is what a Runner works with.
+type Deps struct {
+	Queue   redis.UniversalClient // for the runs' records
+	Keys    tasks.Keys
+	Ledger  Ledger
+	Log     Log
+	Check   Checker
+	Replay  Replayer
+	Cache   Cache
+	Tasks   Enqueuer
+	Getenv  func(string) string // gives the DSNs that plans name; nil means the process's environment
+	Version string              // stoker's, for the crawl's User-Agent
+}
+
+// Runner carries out warm runs and their batches. It is safe for concurrent use.
+type Runner struct {
+	cfg  Config
+	deps Deps
+	now  func() time.Time
+	open opener
+}
+
+// opener makes the source of one batch; from is the release that a carry reads.
+type opener func(s Source, release, from string) (source.Source, func() error, error)
+
+// New returns a runner.
+func New(cfg Config, deps Deps) (*Runner, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Getenv == nil {
+		deps.Getenv = os.Getenv
+	}
+	r := &Runner{cfg: cfg, deps: deps, now: time.Now}
+	r.open = r.openSource
+	return r, nil
+}
+
+func (r *Runner) openSource(s Source, release, from string) (source.Source, func() error, error) {
+	src, closer, err := r.newSource(s, release, from)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open source %q: %w", s.Name, err)
+	}
+	return src, closer, nil
+}
+
+func (r *Runner) newSource(s Source, release, from string) (source.Source, func() error, error) {
+	switch {
+	case s.Query != nil:
+		src, err := query.New(*s.Query, *s.Entry, release, r.deps.Getenv, r.now)
+		if err != nil {
+			return nil, nil, err
+		}
+		return src, src.Close, nil
+	case s.Crawl != nil:
+		var expect crawl.Expect
+		if s.Expect != nil {
+			expect = *s.Expect
+		}
+		src, err := crawl.New(*s.Crawl, expect, release, r.deps.Version)
+		if err != nil {
+			return nil, nil, err
+		}
+		return src, src.Close, nil
+	}
+	src, err := carry.New(r.deps.Cache, from, release, s.Carry.Families)
+	return src, func() error { return nil }, err
+}
+
+// carryFrom resolves the release that a carry reads: "" when there is none yet.
+func (r *Runner) carryFrom(ctx context.Context, s Source, to string) (string, error) {
+	if s.Carry == nil {
+		return "", nil
+	}
+	if s.Carry.From == carry.Active {
+		from, err := r.deps.Ledger.Active(ctx)
+		if from == to {
+			from = "" // a warm of the active release itself
+		}
+		return from, err
+	}
+	rec, err := r.deps.Ledger.Get(ctx, s.Carry.From)
+	if err != nil {
+		return "", fmt.Errorf("source %q: %w", s.Name, err)
+	}
+	if !rec.State.Live() {
+		return "", fmt.Errorf("source %q: %w: release %q is %s: its namespace is gone or not kept fresh; carry from a live one", s.Name, tasks.ErrRefused, rec.ID, rec.State)
+	}
+	return rec.ID, nil
+}
+
+// ownPlan returns the text of the worker's own plan.
+func (r *Runner) ownPlan() ([]byte, error) {
+	if r.cfg.Plan == "" {
+		return nil, fmt.Errorf("%w: no plan: bring one with --plan FILE, or set STOKER_PLAN where the worker runs", tasks.ErrInvalid)
+	}
+	text, err := os.ReadFile(r.cfg.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("%w: STOKER_PLAN: %v", tasks.ErrInvalid, err)
+	}
+	return text, nil
+}
+
+// hopeless reports whether trying the task again cannot help.
+func hopeless(err error) bool {
+	for _, cause := range []error{tasks.ErrInvalid, tasks.ErrRefused, tasks.ErrNotFound, tasks.ErrNotFresh} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
+}
+
+// lastTry reports whether the task that ctx belongs to will not be tried again after a failure.
+func lastTry(ctx context.Context) bool {
+	tried, ok := asynq.GetRetryCount(ctx)
+	most, has := asynq.GetMaxRetry(ctx)
+	return ok && has && tried >= most && !errors.Is(ctx.Err(), context.Canceled)
+}
+
+// givesUp reports whether err ends the run that the task of ctx belongs to.
+func givesUp(ctx context.Context, err error) bool {
+	return err != nil && !errors.Is(err, tasks.ErrDraining) && (hopeless(err) || lastTry(ctx))
+}
+
+func isDraining(job tasks.Job) bool {
+	select {
+	case <-job.Draining():
+		return true
+	default:
+		return false
+	}
+}

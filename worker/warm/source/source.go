@@ -1,0 +1,79 @@
+package source
+
+import (
+	"context"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// A Source yields the entries of one source of a plan. It is made for one release and one
+// batch, and is used by one goroutine.
+type Source interface {
+	// Keys calls fn with the key of everything that a walk of the whole source would visit,
+	// in the walk's order where it has one: the address path for a crawl, the logical key
+	// otherwise. It writes nothing. An error of fn ends it and is returned as it is.
+	Keys(ctx context.Context, fn func(key string) error) error
+	// Walk visits part, from the position that an earlier walk's chunk gave as Next ("" is
+	// the start), and hands over what it read in chunks. An item that cannot be read is a
+	// failure in its chunk and never ends the walk; an error does, and means that the source
+	// itself cannot be read: the batch is tried again. An error of fn ends the walk and is
+	// returned as it is. A walk may be repeated from any Next any number of times.
+	Walk(ctx context.Context, part Part, from string, fn func(Chunk) error) error
+}
+
+// A Counter is a source that can tell cheaply how many items a walk will visit.
+type Counter interface {
+	// Count returns the number of items, 0 when it is not known.
+	Count(ctx context.Context) (int64, error)
+}
+
+// Part is what one batch walks.
+type Part struct {
+	// Items are the keys to visit of a source that is cut into batches (a crawl); nil means
+	// the whole source.
+	Items []string
+	// Share is how much of the keys a sampled run takes, in (0, 1); 0 or 1 means all.
+	Share float64
+}
+
+// Takes reports whether the part holds the key.
+func (p Part) Takes(key string) bool { return Picks(p.Share, key) }
+
+// Written says who puts a chunk's entries into the namespace.
+type Written string
+
+// The writers of a chunk's entries.
+const (
+	ByRunner Written = "runner" // nobody yet: the runner stores them
+	BySite   Written = "site"   // the site's own instance, when it was visited: the runner looks for them
+	ByServer Written = "server" // the cache server, by a copy: they are there
+)
+
+// A Chunk is one step of a walk.
+type Chunk struct {
+	Written Written
+	Entries []Entry
+	Failed  []Failure
+	// Kept counts entries that were in the namespace before and were left as they are.
+	Kept int64
+	// Next is the position after this chunk; "" when the source cannot resume, and then a
+	// retry of the batch starts it again.
+	Next string
+	// Again has the site fill these entries of the chunk once more: what it loaded the first
+	// time may have been overtaken by an edit. nil where the site fills nothing.
+	Again func(ctx context.Context, keys []string)
+}
+
+// Entry is one item that was read: what to store, or what should be stored by now. Where
+// [Written] is not [ByRunner] only the key matters; a key of "" is an item whose entry
+// nobody named (a page without an expected key): it counts, and is looked for nowhere.
+type Entry struct {
+	tasks.Entry
+	Tags []string
+}
+
+// Failure is one item that could not be warmed, and why.
+type Failure struct {
+	Key   string
+	Error string
+}
