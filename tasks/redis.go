@@ -38,10 +38,9 @@ func Connect(name, url string) (redis.UniversalClient, error) {
 	default:
 		err = fmt.Errorf("unknown scheme %q", scheme)
 	}
-	// The parsers' own messages may quote the URL, and with it a password.
-	msg := err.Error()
-	if user, _, has := strings.Cut(rest, "@"); has && user != "" {
-		msg = strings.ReplaceAll(msg, user, "***")
+	why := err.Error()
+	if strings.Contains(url, "@") || strings.Contains(url, "password") {
+		why = "it cannot be read" // the parsers' own words may quote a part of the password
 	}
-	return nil, fmt.Errorf("%w: %s: %s: use redis://[user:password@]host:port/db, unix:///path, redis-sentinel://… or redis-cluster://…", ErrInvalid, name, msg)
+	return nil, fmt.Errorf("%w: %s: %s: use redis://[user:password@]host:port/db, unix:///path, redis-sentinel://… or redis-cluster://…", ErrInvalid, name, why)
 }

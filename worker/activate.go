@@ -51,7 +51,7 @@ func (a *Activator) Activate(ctx context.Context, j tasks.Job, p tasks.Activate)
 			return Activation{}, err
 		}
 	} else if !begun {
-		return Activation{}, fmt.Errorf("activate refused: %w: release %q is active already", tasks.ErrRefused, p.Release)
+		return Activation{}, fmt.Errorf("activate: %w: release %q is active already", tasks.ErrRefused, p.Release)
 	}
 	return a.watch(ctx, j, done, p.By)
 }
@@ -86,9 +86,11 @@ func Admit(r release.Record, first, force bool) (forced bool, err error) {
 	switch r.State {
 	case release.Ready, release.New:
 	case release.Standby, release.Archived:
-		return false, fmt.Errorf("activate refused: %w: release %q is %s: bring it back with `stoker rollback --to %s`", tasks.ErrRefused, r.ID, r.State, r.ID)
+		return false, fmt.Errorf("activate: %w: release %q is %s: bring it back with `stoker rollback --to %s`", tasks.ErrRefused, r.ID, r.State, r.ID)
+	case release.Active:
+		return false, fmt.Errorf("activate: %w: release %q is active already", tasks.ErrRefused, r.ID)
 	default:
-		return false, fmt.Errorf("activate refused: %w: release %q is %s: wait for it, or see `stoker release show %s`", tasks.ErrRefused, r.ID, r.State, r.ID)
+		return false, fmt.Errorf("activate: %w: release %q is %s: wait for it, or see `stoker release show %s`", tasks.ErrRefused, r.ID, r.State, r.ID)
 	}
 	why, err := lacks(r)
 	switch {
@@ -99,7 +101,7 @@ func Admit(r release.Record, first, force bool) (forced bool, err error) {
 	case force:
 		return true, nil
 	}
-	return false, fmt.Errorf("activate refused: %w: release %q %s: warm it with `stoker warm %s`, or use --force to serve it as it is", tasks.ErrRefused, r.ID, why, r.ID)
+	return false, fmt.Errorf("activate: %w: release %q %s: warm it with `stoker warm %s`, or use --force to serve it as it is", tasks.ErrRefused, r.ID, why, r.ID)
 }
 
 // lacks says what a release lacks for its activation, "" when it lacks nothing.

@@ -115,7 +115,7 @@ func TestActivate(t *testing.T) {
 		"failed": `says "fail"`, "uncertified": "has no certificate", "r1": "active already",
 	} {
 		_, err := a.activate(id, false)
-		if !errors.Is(err, tasks.ErrRefused) || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "activate refused: ") {
+		if !errors.Is(err, tasks.ErrRefused) || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "activate: ") {
 			t.Errorf("activate %s: %v, want it refused with %q", id, err, want)
 		}
 	}

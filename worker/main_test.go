@@ -117,7 +117,7 @@ func (r *rig) lose(id string) {
 	r.t.Helper()
 	ctx := context.Background()
 	prefix := "asynq:{" + queue + "}:"
-	if err := r.redis.Client.RPopLPush(ctx, prefix+"pending", prefix+"active").Err(); err != nil {
+	if err := r.redis.Client.LMove(ctx, prefix+"pending", prefix+"active", "RIGHT", "LEFT").Err(); err != nil {
 		r.t.Fatal(err)
 	}
 	r.redis.Client.HSet(ctx, prefix+"t:"+id, "state", "active")

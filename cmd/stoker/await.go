@@ -130,7 +130,8 @@ func (b *bar) show(p worker.Progress) {
 			total = -1
 		}
 		b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(p.Phase),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(askEvery))
+			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(askEvery),
+			progressbar.OptionSetSpinnerChangeInterval(0)) // it would draw on by itself after the end
 	}
 	if p.Total > 0 {
 		b.bar.ChangeMax64(p.Total)

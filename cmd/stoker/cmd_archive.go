@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -77,28 +78,39 @@ func (r *rooms) needStore(ctx context.Context) error {
 	return err
 }
 
+// archive is what `stoker snapshot list` shows of one.
+type archive struct {
+	snapshot.Descriptor
+	Fresh bool `json:"fresh"` // the log reaches back to it, so it may be restored
+}
+
 // archives returns the archives that the ledger knows, newest release first.
-func (r *rooms) archives(cmd *cobra.Command) ([]snapshot.Descriptor, error) {
-	records, err := r.ledger.List(cmd.Context())
+func (r *rooms) archives(ctx context.Context) ([]archive, error) {
+	records, err := r.ledger.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := []snapshot.Descriptor{}
+	all := []archive{}
 	for _, rec := range records {
 		var d snapshot.Descriptor
 		ok, err := rec.Doc(release.DocSnapshot, &d)
 		if err != nil {
 			return nil, err
 		}
-		if ok && d.DeletedAt.IsZero() {
-			all = append(all, d)
+		if !ok || !d.DeletedAt.IsZero() {
+			continue
 		}
+		err = r.log.Fresh(ctx, tasks.Mark{Number: d.Mark, Epoch: d.Epoch})
+		if err != nil && !errors.Is(err, tasks.ErrNotFresh) {
+			return nil, err
+		}
+		all = append(all, archive{d, err == nil})
 	}
 	return all, nil
 }
 
 func (c *cli) listSnapshots(cmd *cobra.Command, r *rooms) error {
-	all, err := r.archives(cmd)
+	all, err := r.archives(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -108,12 +120,8 @@ func (c *cli) listSnapshots(cmd *cobra.Command, r *rooms) error {
 			return
 		}
 		var rows [][]string
-		for _, d := range all {
-			fresh := "yes"
-			if err := r.log.Fresh(cmd.Context(), tasks.Mark{Number: d.Mark, Epoch: d.Epoch}); err != nil {
-				fresh = "no"
-			}
-			rows = append(rows, []string{d.Release, strconv.FormatInt(d.Entries, 10), size(d.Size), ago(d.VerifiedAt), fresh, d.Name})
+		for _, a := range all {
+			rows = append(rows, []string{a.Release, strconv.FormatInt(a.Entries, 10), size(a.Size), ago(a.VerifiedAt), yesNo(a.Fresh), a.Name})
 		}
 		table(w, []string{"RELEASE", "ENTRIES", "SIZE", "VERIFIED", "FRESH", "ARCHIVE"}, rows)
 	})
@@ -172,6 +180,7 @@ in the archive is deleted. What is served is never touched.`,
 					return err
 				}
 				if dryRun {
+					steps = append([]retire.Step{}, steps...) // [] in JSON where there are none
 					return c.show(steps, func(w io.Writer) { printSteps(w, steps) })
 				}
 				if slices.ContainsFunc(steps, func(s retire.Step) bool { return s.To == release.Archived }) {

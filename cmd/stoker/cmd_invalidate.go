@@ -52,7 +52,8 @@ func (c *cli) invalidateCommand() *cobra.Command {
 }
 
 func (c *cli) invalidate(ctx context.Context, r *rooms, call tasks.Invalidation, wait bool) error {
-	receipt, err := r.client.Invalidate(ctx, call)
+	// An interrupt must not leave it open whether the call is recorded.
+	receipt, err := r.client.Invalidate(context.WithoutCancel(ctx), call)
 	if err != nil {
 		return err
 	}
@@ -106,6 +107,10 @@ func (c *cli) previewInvalidation(ctx context.Context, r *rooms, targets []tasks
 		all = append(all, preview{id, n, sample})
 	}
 	return c.show(all, func(w io.Writer) {
+		if len(all) == 0 {
+			fmt.Fprintln(w, "nothing to remove: no release is live")
+			return
+		}
 		var rows [][]string
 		for _, p := range all {
 			rows = append(rows, []string{p.Release, strconv.FormatInt(p.Entries, 10), examples(p.Sample)})

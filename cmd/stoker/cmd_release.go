@@ -205,7 +205,7 @@ func (c *cli) showCommand() *cobra.Command {
 					}
 					var rows [][]string
 					for _, m := range history {
-						rows = append(rows, []string{m.At.Format("2006-01-02 15:04:05"), string(m.To), m.Actor, strings.Trim(m.Reason+" "+m.Note, " ")})
+						rows = append(rows, []string{m.At.Format("2006-01-02 15:04:05"), string(m.To), m.Actor, strings.Trim(m.Reason+"; "+m.Note, "; ")})
 					}
 					table(w, []string{"AT (UTC)", "STATE", "BY", "WHY"}, rows)
 				})

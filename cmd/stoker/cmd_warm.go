@@ -170,7 +170,12 @@ func (r *rooms) followRun(ctx context.Context, run string, show func(warm.RunSta
 	for {
 		s, err := warm.Status(ctx, r.queue, r.keys, run)
 		switch {
-		case err != nil || s.Over():
+		case err == nil && s.Over():
+			return s, nil
+		case ctx.Err() != nil:
+			// The cause is left out: for the work, nothing was cancelled.
+			return s, fmt.Errorf("stopped waiting; the work goes on as run %s (`stoker status` shows the releases' states)", run)
+		case err != nil:
 			return s, err
 		case s.Done > 0 || s.Total > 0:
 			show(s)
@@ -179,7 +184,6 @@ func (r *rooms) followRun(ctx context.Context, run string, show func(warm.RunSta
 		}
 		select {
 		case <-ctx.Done():
-			return s, fmt.Errorf("stopped waiting; the work goes on as run %s (`stoker release show %s` tells how it ended)", run, s.Release)
 		case <-tick.C:
 		}
 	}

@@ -58,7 +58,4 @@ func TestKeysToTheLetter(t *testing.T) {
 	in.must("expire", "--release", "r1", "--no-snapshot", "--wait")
 	drop(func(id, _ string) bool { return id == "r1" })
 	check("expire --release r1")
-	if len(want) < 2*len(names)-2*len(names)/3 {
-		t.Errorf("only %d keys are left to compare", len(want))
-	}
 }

@@ -26,9 +26,14 @@ func (c *cli) show(v any, text func(w io.Writer)) error {
 	return enc.Encode(v)
 }
 
-// table prints rows under a header, in columns. The last column may hold several lines, and is
-// wrapped to what is left of a terminal's width.
+// table prints rows under a header, in columns.
 func table(w io.Writer, header []string, rows [][]string) {
+	columns(w, textWidth(w), header, rows)
+}
+
+// columns prints rows under a header. The last column may hold several lines, and is wrapped to
+// what the others leave of the width.
+func columns(w io.Writer, width int, header []string, rows [][]string) {
 	last := len(header) - 1
 	widths := make([]int, last)
 	for _, row := range append([][]string{header}, rows...) {
@@ -40,7 +45,7 @@ func table(w io.Writer, header []string, rows [][]string) {
 	for _, n := range widths {
 		indent += n + len(columnGap)
 	}
-	room := textWidth(w) - indent
+	room := width - indent
 	for _, row := range append([][]string{header}, rows...) {
 		var line strings.Builder
 		for i, n := range widths {
@@ -67,11 +72,11 @@ func textWidth(w io.Writer) int {
 	if !isTerminal(w) {
 		return math.MaxInt
 	}
-	columns, _, err := term.GetSize(int(w.(*os.File).Fd()))
+	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
 	if err != nil {
-		columns = 80
+		width = 80
 	}
-	return min(columns, 120)
+	return min(width, 120)
 }
 
 // wrap breaks text into lines of at most width characters: at its line breaks, at spaces, and

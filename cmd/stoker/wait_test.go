@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/redistest"
 )
 
@@ -20,7 +21,7 @@ func TestInterruptedWait(t *testing.T) {
 		lane tasks.Lane
 		args []string
 	}{
-		{tasks.LaneUpkeep, list("snapshot", "r1", "--wait")},
+		{tasks.LaneUpkeep, list("snapshot", "kept", "--wait")},
 		{tasks.LaneRelease, list("rollback", "--wait")},
 		{tasks.LaneWarm, list("warm", "new", "--plan", "plan.yaml", "--wait")},
 		{tasks.LaneInvalidate, list("invalidate", "--key", "post:1", "--wait")},
@@ -46,8 +47,9 @@ func TestInterruptedWait(t *testing.T) {
 	}
 	in.start("worker")
 	redistest.Eventually(t, "the work to be done", func() bool {
-		return field[string](t, in.must("release", "show", "new", "--json"), "state") != "new" &&
-			strings.Contains(in.must("snapshot", "list"), "r1")
+		status := in.must("status", "--json")
+		return field[string](t, status, "active") == "r10" && field[invalidation.Status](t, status, "log").Pending == 0 &&
+			strings.Contains(in.must("snapshot", "list"), "kept")
 	})
 }
 

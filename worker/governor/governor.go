@@ -69,7 +69,7 @@ func Paces() []Pace { return []Pace{Gentle, Normal, Full} }
 // Validate reports a pace that does not exist.
 func (p Pace) Validate() error {
 	if _, ok := rules[p]; !ok {
-		return fmt.Errorf("%w: unknown pace %q: use one of %v", tasks.ErrInvalid, string(p), Paces())
+		return fmt.Errorf("%w: unknown pace %q: use one of %v (STOKER_PACE)", tasks.ErrInvalid, string(p), Paces())
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func (a *Applier) apply(ctx context.Context, number int64, body string) (tasks.A
 	targets := record.Targets()
 	removed := make(map[string]int64, len(live))
 	for _, release := range live {
-		if removed[release], err = a.remove(ctx, release, targets, present); err != nil {
+		if removed[release], err = a.remove(ctx, release, targets); err != nil {
 			return fail(fmt.Errorf("release %q: %w", release, err))
 		}
 	}
@@ -130,12 +130,8 @@ func (a *Applier) Sweep(ctx context.Context, olderThan time.Duration) (int, erro
 	return applied, first
 }
 
-// present is the range of a tag index's members that may have an entry; see tag.lua.
-const present = "0"
-
-// remove takes targets out of one namespace and returns how many entries were there. from is
-// the lowest score of the members of tag indexes that are looked at.
-func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target, from string) (int64, error) {
+// remove takes targets out of one namespace and returns how many entries were there.
+func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target) (int64, error) {
 	var removed int64
 	var keys []string
 	for _, t := range targets {
@@ -145,7 +141,7 @@ func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Ta
 		case tasks.KindKey:
 			keys = append(keys, a.tmpl.Key(release, string(t.Name)))
 		case tasks.KindTag:
-			n, err = a.removeTag(ctx, release, string(t.Name), from)
+			n, err = a.removeTag(ctx, release, string(t.Name))
 		case tasks.KindPrefix:
 			n, err = a.ns.Unlink(ctx, release, string(t.Name))
 		}
@@ -180,16 +176,19 @@ func (a *Applier) removeKeys(ctx context.Context, keys []string) (int64, error) 
 	return removed, nil
 }
 
-func (a *Applier) removeTag(ctx context.Context, release, tag, from string) (int64, error) {
+// removeTag looks at all members of the tag's index, those that a removal has marked as well.
+func (a *Applier) removeTag(ctx context.Context, release, tag string) (int64, error) {
+	keys := []string{a.tmpl.Key(release, tasks.TagIndex(tag))}
 	var removed int64
-	for {
-		reply, err := tagScript.Run(ctx, a.cache, []string{a.tmpl.Key(release, tasks.TagIndex(tag))},
-			a.tmpl.Prefix(release), a.tmpl.Suffix(), slice, from).Int64Slice()
+	for cursor := "0"; ; {
+		reply, err := tagScript.Run(ctx, a.cache, keys, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice).Slice()
 		if err != nil {
 			return removed, err
 		}
-		removed += reply[1]
-		if reply[0] < slice {
+		cursor, _ = reply[0].(string)
+		n, _ := reply[1].(int64)
+		removed += n
+		if cursor == "0" {
 			return removed, nil
 		}
 	}

@@ -38,10 +38,12 @@
 // # Tag indexes
 //
 // Applying a tag removes its entries but only marks their members in the index (a negative score:
-// when). Were they forgotten, an entry that a carry or a snapshot had copied before the removal
-// would be in the copy without its tag, and no replay could find it there. A copy therefore reads
-// the indexes after the entries, and a replay looks at marked members too. A prune drops the
-// marks after a day, far longer than a copy takes.
+// when). It looks at marked members too, for two reasons. Were they forgotten, an entry that a
+// carry or a snapshot had copied before the removal would be in the copy without its tag, and no
+// replay could find it there; a copy therefore reads the indexes after the entries. And a removal
+// can come late, from a second worker or another writer's replay, between the two halves of a put
+// that is newer than the invalidation: the entry is right, and its member is marked. A prune drops
+// the marks of entries that are gone after a day, far longer than a copy takes.
 //
 // # Invariants
 //

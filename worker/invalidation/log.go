@@ -187,7 +187,7 @@ func (l *Log) Oldest(ctx context.Context) (Mark, error) {
 // Status is the log at a glance. Numbers are those of the log, 0 before its first.
 type Status struct {
 	Pending       int           `json:"pending"`
-	OldestPending time.Duration `json:"oldest_pending"`
+	OldestPending time.Duration `json:"oldest_pending_ns"`
 	Last          int64         `json:"last"`
 	Floor         int64         `json:"floor"`
 	Now           int64         `json:"now"` // the server's clock as a number

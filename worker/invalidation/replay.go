@@ -28,17 +28,10 @@ func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed,
 	if err != nil {
 		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
 	}
-	began, err := a.cache.Time(ctx).Result()
-	if err != nil {
-		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
-	}
-	// Of a tag's members also those whose entries were removed where this namespace was copied
-	// from: the copy may be older than the removal.
-	from := "(-" + strconv.FormatInt(began.UnixMilli(), 10)
 	done := Replayed{Through: status.Last}
 	for _, key := range []string{a.log.keys.Log(), a.log.keys.Prefixes()} {
 		err := a.log.each(ctx, key, m.Number, status.Last, func(targets []tasks.Target) error {
-			n, err := a.remove(ctx, release, targets, from)
+			n, err := a.remove(ctx, release, targets)
 			done.Removed += n
 			done.Targets += int64(len(targets))
 			return err

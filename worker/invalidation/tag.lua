@@ -1,19 +1,23 @@
 -- Removes one slice of a tag's entries in the cache Redis. Their members stay in the index, with
--- the time of the removal as a negative score: whoever copied such an entry elsewhere while it
--- was there can still learn that it had the tag. A prune forgets them later.
+-- the time of the removal as a negative score, and a prune forgets them later: whoever copied
+-- such an entry elsewhere while it was there can still learn that it had the tag, and whoever
+-- had listed an entry just before this and sets it just after is found by the next removal.
 --
 -- KEYS  1 the tag's index
--- ARGV  1 what stands before a logical key in a key   2 what stands behind it   3 members a slice
---       4 the lowest score to take: 0 for the members that may have an entry; (-T, with T the
---         time in Unix milliseconds at which a replay began, for those removed before as well
+-- ARGV  1 what stands before a logical key in a key   2 what stands behind it
+--       3 ZSCAN cursor   4 COUNT
 --
--- Returns {members taken, entries that were there}.
-local members = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[4], '+inf', 'LIMIT', 0, ARGV[3])
+-- Returns {next ZSCAN cursor, entries that were there}.
+local step = redis.call('ZSCAN', KEYS[1], ARGV[3], 'COUNT', ARGV[4])
+local found = step[2]
 local now = redis.call('TIME')
 local gone = '-' .. now[1] .. string.format('%03d', math.floor(tonumber(now[2]) / 1000))
 local removed = 0
-for _, member in ipairs(members) do
-  removed = removed + redis.call('UNLINK', ARGV[1] .. member .. ARGV[2])
-  redis.call('ZADD', KEYS[1], gone, member)
+for i = 1, #found, 2 do
+  local there = redis.call('UNLINK', ARGV[1] .. found[i] .. ARGV[2])
+  if there == 1 or string.sub(found[i + 1], 1, 1) ~= '-' then
+    redis.call('ZADD', KEYS[1], gone, found[i])
+  end
+  removed = removed + there
 end
-return {#members, removed}
+return {step[1], removed}

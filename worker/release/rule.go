@@ -19,7 +19,7 @@ type Rule struct {
 // Validate reports a rule that would keep a negative number of releases.
 func (r Rule) Validate() error {
 	if r.Standby < 0 || r.Archived < 0 || r.MinAge < 0 {
-		return fmt.Errorf("%w: retention of %d standby, %d archived, minimum age %v: use 0 or more", tasks.ErrInvalid, r.Standby, r.Archived, r.MinAge)
+		return fmt.Errorf("%w: retention of %d standby, %d archived, minimum age %v: use 0 or more (STOKER_RETAIN_STANDBY, STOKER_RETAIN_ARCHIVED, STOKER_RETAIN_MIN_AGE)", tasks.ErrInvalid, r.Standby, r.Archived, r.MinAge)
 	}
 	return nil
 }

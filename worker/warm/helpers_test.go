@@ -27,8 +27,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func mark(n int64) tasks.Mark { return tasks.Mark{Number: n, Epoch: "e"} }
-
 var by = tasks.By{Actor: "ann", Reason: "a test"}
 
 const (

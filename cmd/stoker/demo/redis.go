@@ -74,7 +74,8 @@ func startServer(ctx context.Context, bin, dir string) (url string, stop func(),
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, MaxRetries: -1})
 	defer client.Close()
 	deadline := time.Now().Add(startLimit)
-	for client.Ping(ctx).Err() != nil {
+	listens := func() bool { _, err := os.Stat(socket); return err == nil }
+	for !listens() || client.Ping(ctx).Err() != nil {
 		select {
 		case err := <-ended:
 			return "", nil, fmt.Errorf("start redis-server: it ended (%v): %s", err, bytes.TrimSpace(log.Bytes()))

@@ -39,7 +39,7 @@ type Side struct {
 // Table writes the figures: two lines a phase, one for each site.
 func (r Report) Table(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "phase\tsite\tentries\tseconds\tedits\tvisits\tp50\tp99\thit rate\tdb calls\tstale\terrors\tat rest\t")
+	fmt.Fprintln(w, "phase\tsite\tentries\ttime\tedits\tvisits\tp50\tp99\thits\tdb calls\tstale\terrors\tat rest, cached\t")
 	for _, p := range r.Phases {
 		p.Stoker.row(w, p, p.Name, "stoker")
 		p.Plain.row(w, p, "", "plain")
@@ -49,11 +49,11 @@ func (r Report) Table(out io.Writer) error {
 
 func (s Side) row(w io.Writer, p Phase, name, site string) {
 	seen, rest := s.Seen, s.Rest
-	atRest := fmt.Sprintf("%s of %s cached, %d stale", humanize.Comma(rest.Cached), humanize.Comma(rest.Pages), rest.Stale)
+	atRest := fmt.Sprintf("%s/%s, %d stale", humanize.Comma(rest.Cached), humanize.Comma(rest.Pages), rest.Stale)
 	if rest.Errors > 0 {
 		atRest += fmt.Sprintf(", %d errors", rest.Errors)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%s\t\n",
+	fmt.Fprintf(w, "%s\t%s\t%s\t%.1f s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%s\t\n",
 		name, site, humanize.Comma(s.Entries), p.Took.Seconds(), humanize.Comma(int64(p.Edits)),
 		humanize.Comma(seen.Requests), millis(seen.P50), millis(seen.P99), percent(seen.HitRate), seen.Calls, seen.Stale, seen.Errors, atRest)
 }

@@ -71,7 +71,7 @@ func TestStory(t *testing.T) {
 	if fully := report.Phases[0].Stoker.Rest; fully.Cached != fully.Pages {
 		t.Errorf("after the first warm %d of %d pages are cached", fully.Cached, fully.Pages)
 	}
-	for _, want := range []string{"goes live as release r1", "r1 is back from archive", "at rest:", "hit rate", "plain", "# r2"} {
+	for _, want := range []string{"goes live as release r1", "r1 is back from archive", "at rest:", "hits", "plain", "# r2"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the story does not say %q:\n%s", want, out.String())
 		}

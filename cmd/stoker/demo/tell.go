@@ -33,7 +33,8 @@ func (t teller) bar(label string) (watch Watch, end func()) {
 	}
 	var mu sync.Mutex
 	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(t.out), progressbar.OptionSetDescription("  "+label),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionShowCount())
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionShowCount(),
+		progressbar.OptionSetSpinnerChangeInterval(0)) // it would draw on by itself after the end
 	watch = func(done, total int64) {
 		mu.Lock()
 		defer mu.Unlock()

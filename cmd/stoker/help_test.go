@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// everyCommand calls do with the root command and all below it.
+func everyCommand(do func(*cobra.Command)) {
+	var visit func(*cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		do(cmd)
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit((&cli{}).root())
+}
+
+// Every command says what it does, shows how it is called, and explains each flag, within a
+// terminal's width.
+func TestHelp(t *testing.T) {
+	everyCommand(func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())
+		t.Run(strings.Join(path, " "), func(t *testing.T) {
+			if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+				t.Errorf("what it does: %q", cmd.Short)
+			}
+			for _, example := range strings.Split(cmd.Example, "\n") {
+				if !strings.HasPrefix(example, "  ") || !strings.Contains(example, cmd.CommandPath()) {
+					t.Errorf("example %q does not show %q", example, cmd.CommandPath())
+				}
+			}
+			cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Usage == "" {
+					t.Errorf("--%s is not explained", f.Name)
+				}
+			})
+			var out, msg bytes.Buffer
+			if code := run(context.Background(), append(path[1:], "--help"), nil, &out, &msg); code != exitDone || msg.Len() > 0 {
+				t.Errorf("--help: exit code %d, %s", code, msg.String())
+			}
+			for line := range strings.Lines(out.String()) {
+				if n := utf8.RuneCountInString(line) - 1; n > 110 {
+					t.Errorf("a line of %d characters: %s", n, line)
+				}
+			}
+		})
+	})
+}
+
+// Examples show commands and flags that there are.
+func TestExamplesParse(t *testing.T) {
+	everyCommand(func(cmd *cobra.Command) {
+		for _, example := range strings.Split(cmd.Example, "\n") {
+			words := strings.Fields(example[strings.Index(example, "stoker ")+len("stoker "):])
+			shown, _, err := cmd.Root().Find(words)
+			if err != nil {
+				t.Errorf("%s: example %q: %v", cmd.CommandPath(), example, err)
+				continue
+			}
+			for _, word := range words {
+				if name, isFlag := strings.CutPrefix(word, "--"); isFlag && shown.Flag(name) == nil {
+					t.Errorf("%s: example %q: there is no --%s", cmd.CommandPath(), example, name)
+				}
+			}
+		}
+	})
+}
