@@ -30,6 +30,9 @@ func (k Keys) Applied() string { return k.prefix + "applied" }
 // Nudge is the channel that tells workers of a new record.
 func (k Keys) Nudge() string { return k.prefix + "nudge" }
 
+// Idempotency is a STRING: what the API's request with that key was answered, as JSON; it expires.
+func (k Keys) Idempotency(key string) string { return k.prefix + "idempotency:" + key }
+
 // Releases is a ZSET: release ID → time of creation in Unix microseconds.
 func (k Keys) Releases() string { return k.prefix + "releases" }
 

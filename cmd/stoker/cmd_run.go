@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ func (c *cli) schedulerCommand() *cobra.Command {
 }
 
 func (c *cli) webCommand() *cobra.Command {
-	return c.process("web", "Serve the console, the asynq UI, health and metrics",
+	return c.process("web", "Serve the console, the asynq UI, the HTTP API, health and metrics",
 		"Listens on loopback only unless it has credentials (STOKER_WEB_ADDR, STOKER_WEB_TOKENS_FILE).", (*rooms).runWeb)
 }
 
@@ -120,6 +121,8 @@ func (r *rooms) web() (*web.Server, error) {
 			}
 			return web.Readiness{Ready: ok, To: to, Reason: why}, nil
 		},
+		Invalidate: r.client.Invalidate,
+		Applied:    r.outcome,
 	}, r.set.Web)
 }
 
@@ -139,6 +142,24 @@ func (r *rooms) pending(ctx context.Context, n int) ([]web.Pending, error) {
 		all = append(all, row)
 	}
 	return all, nil
+}
+
+// outcome says what became of a record. It looks among the pending ones first: a record leaves them
+// and gets its outcome in one step.
+func (r *rooms) outcome(ctx context.Context, number int64) (tasks.Applied, web.Stage, error) {
+	n := strconv.FormatInt(number, 10)
+	pending, err := r.queue.ZCount(ctx, r.keys.Pending(), n, n).Result()
+	if err != nil {
+		return tasks.Applied{}, "", fmt.Errorf("read invalidation %d: %w", number, err)
+	}
+	if pending > 0 {
+		return tasks.Applied{Number: number}, web.StagePending, nil
+	}
+	applied, ok, err := tasks.ReadApplied(ctx, r.queue, r.keys, number)
+	if err == nil && !ok {
+		err = fmt.Errorf("invalidation %d: %w", number, tasks.ErrNotFound)
+	}
+	return applied, web.StageApplied, err
 }
 
 // runAll runs worker, scheduler and web in this process until ctx ends or one fails.

@@ -1,15 +1,19 @@
-// Package web is what operators see in a browser and what monitoring reads: the first page, one
-// page a release, asynq's own UI, probes and metrics. It reads the rooms' records and changes
-// nothing itself; the only writes are those of asynq's UI, behind the guard.
+// Package web is what operators see in a browser, what monitoring reads and what app servers call:
+// the first page, one page a release, asynq's own UI, probes, metrics and the API for
+// invalidations. It reads the rooms' records; the only writes are those of asynq's UI and the
+// API's, behind the guard.
 //
-//	route            scope      what
-//	GET /            view       releases, what is served, whether a rollback is safe, lanes, health
-//	GET /releases/…  view       one release: notes, moves, documents
-//	/queues/…        view       asynq's UI, read-only
-//	/queues/…        operate    the same, with its buttons
-//	GET /metrics     view       Prometheus
-//	GET /healthz     none       the process is up
-//	GET /readyz      none       both Redises answer
+//	route                       scope        what
+//	GET /                       view         releases, what is served, whether a rollback is safe, lanes, health
+//	GET /releases/…             view         one release: notes, moves, documents
+//	/queues/…                   view         asynq's UI, read-only
+//	/queues/…                   operate      the same, with its buttons
+//	GET /metrics                view         Prometheus
+//	POST /v1/invalidations      invalidate   a call, a batch or a stream of calls
+//	GET /v1/invalidations/…     any          what became of one
+//	GET /v1/openapi.json        any          the API's description; deploy/api.md has examples
+//	GET /healthz                none         the process is up
+//	GET /readyz                 none         both Redises answer
 //
 // # The guard
 //
@@ -24,6 +28,16 @@
 //
 // With a tokens file everybody needs a token, on loopback as well. Wrong ones are slowed down by
 // remote address.
+//
+// # Recording
+//
+// An answer of 202 is [tasks.Client.Invalidate]'s promise: the call is recorded and cannot be lost.
+// After 429, 503 or no answer it may or may not be, and the client sends it again, which is
+// harmless; after any other nothing is, but of a stream the lines before the bad one.
+//
+// An Idempotency-Key spares the second record: the key is claimed in the queue Redis (SET NX, for
+// a minute), the calls are recorded, and their numbers are kept in its place for 24 h. A process
+// that dies in between leaves the claim to expire.
 //
 // # Not promised
 //

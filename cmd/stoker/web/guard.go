@@ -36,16 +36,24 @@ type guard struct {
 }
 
 func newGuard(tokens []token, log *slog.Logger, now func() time.Time) *guard {
-	return &guard{tokens: tokens, slow: newSlowdown(now), cross: http.NewCrossOriginProtection(), log: log, now: now}
+	g := &guard{tokens: tokens, slow: newSlowdown(now), cross: http.NewCrossOriginProtection(), log: log, now: now}
+	g.cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, r, http.StatusForbidden, "This request comes from a page of another origin. Send it from a program, or from the console itself.")
+	}))
+	return g
 }
 
-// outer is what every request passes before its route: headers, audit, body limit, origin.
+// outer is what every request passes before its route: headers, audit, body limit, origin. The API
+// has limits of its own, a stream none on its whole.
 func (g *guard) outer(next http.Handler) http.Handler {
-	next = http.MaxBytesHandler(g.cross.Handler(next), maxBody)
+	next = g.cross.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
 		who := &actor{name: "anonymous"}
 		r = r.WithContext(context.WithValue(r.Context(), actorKey{}, who))
+		if !forAPI(r) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		}
 		if safe(r.Method) {
 			next.ServeHTTP(w, r)
 			return
@@ -66,7 +74,7 @@ func (g *guard) need(scope func(*http.Request) Scope, next http.Handler) http.Ha
 			return
 		}
 		if want, who := scope(r), actorOf(r); !who.scope.allows(want) {
-			http.Error(w, "The token of "+who.name+" has the scope "+string(who.scope)+"; this needs "+string(want)+".", http.StatusForbidden)
+			refuse(w, r, http.StatusForbidden, "The token of "+who.name+" has the scope "+string(who.scope)+"; this needs "+string(want)+".")
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -78,7 +86,7 @@ func (g *guard) identify(w http.ResponseWriter, r *http.Request) bool {
 	who := actorOf(r)
 	if len(g.tokens) == 0 {
 		if reason := notLocal(r); reason != "" {
-			http.Error(w, reason, http.StatusForbidden)
+			refuse(w, r, http.StatusForbidden, reason)
 			return false
 		}
 		*who = actor{"local", Operate}
@@ -86,7 +94,7 @@ func (g *guard) identify(w http.ResponseWriter, r *http.Request) bool {
 	}
 	name, secret, given := credentials(r)
 	if !given {
-		unauthorized(w, "Sign in with a token's name and the token.")
+		unauthorized(w, r, "Sign in with a token's name and the token.")
 		return false
 	}
 	var match token
@@ -97,20 +105,32 @@ func (g *guard) identify(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case limited:
 		w.Header().Set("Retry-After", "10")
-		http.Error(w, "Too many wrong tokens from your address: wait some seconds.", http.StatusTooManyRequests)
+		refuse(w, r, http.StatusTooManyRequests, "Too many wrong tokens from your address: wait some seconds.")
 	case !ok:
 		g.log.WarnContext(r.Context(), "console sign-in refused", "remote", r.RemoteAddr, "path", r.URL.Path)
-		unauthorized(w, "No such token.")
+		unauthorized(w, r, "No such token.")
 	default:
 		*who = actor{match.name, match.scope}
 	}
 	return ok
 }
 
-func unauthorized(w http.ResponseWriter, text string) {
+func unauthorized(w http.ResponseWriter, r *http.Request, text string) {
 	w.Header().Set("WWW-Authenticate", `Basic realm="stoker", charset="UTF-8"`)
-	http.Error(w, text, http.StatusUnauthorized)
+	refuse(w, r, http.StatusUnauthorized, text)
 }
+
+// refuse says no in the words of who asks: a person, or an app server.
+func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	if forAPI(r) {
+		newProblem(status, "%s", text).write(w)
+		return
+	}
+	http.Error(w, text, status)
+}
+
+// forAPI reports whether a request is an app server's.
+func forAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, apiRoot) }
 
 // notLocal says why a request may not come from a user of this machine; "" when nothing
 // speaks against it.

@@ -82,8 +82,13 @@ type Deps struct {
 	Health func(ctx context.Context) (json.RawMessage, error)
 	// Rollback says whether a rollback would be safe now.
 	Rollback func(ctx context.Context) (Readiness, error)
-	Log      *slog.Logger
-	Now      func() time.Time // nil: the system's clock
+	// Invalidate records a call, as [tasks.Client.Invalidate] does.
+	Invalidate func(ctx context.Context, call tasks.Invalidation) (tasks.Receipt, error)
+	// Applied returns what became of a record; of a pending one the number alone, of one that
+	// nobody knows an error that wraps [tasks.ErrNotFound].
+	Applied func(ctx context.Context, number int64) (tasks.Applied, Stage, error)
+	Log     *slog.Logger
+	Now     func() time.Time // nil: the system's clock
 }
 
 // Server is the console. Make one with [New].
@@ -159,6 +164,7 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.Handle("GET /assets/", s.guard.need(view, s.pages.assets()))
 	mux.Handle("GET /metrics", s.guard.need(view, s.metrics()))
 	mux.Handle(queuesRoot+"/", s.guard.need(byMethod, http.HandlerFunc(queues)))
+	newAPI(s.deps).routes(mux, s.guard)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /readyz", newProbe(s.deps.Queue, s.deps.Cache))
 	return mux, nil

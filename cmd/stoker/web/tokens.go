@@ -16,15 +16,19 @@ import (
 // Scope says what a token is good for.
 type Scope string
 
-// The scopes. Operate includes the others; invalidate is for app servers and shows nothing.
+// The scopes. Operate includes the others; invalidate is for app servers and shows nothing but what
+// became of a call.
 const (
 	View       Scope = "view"
 	Operate    Scope = "operate"
 	Invalidate Scope = "invalidate"
 )
 
+// signedIn is asked for where any token will do.
+const signedIn Scope = ""
+
 // allows reports whether holding s is enough where need is asked for.
-func (s Scope) allows(need Scope) bool { return s == need || s == Operate }
+func (s Scope) allows(need Scope) bool { return s == need || s == Operate || need == signedIn }
 
 // token is one line of the tokens file. The secret itself is kept nowhere.
 type token struct {

@@ -1,0 +1,232 @@
+package web
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+const (
+	apiRoot     = "/v1/"
+	apiCalls    = "/v1/invalidations"
+	maxAPIBody  = 4 << 20 // bytes of a call or a batch
+	recordLimit = 15 * time.Second
+	callType    = "application/json"
+	streamType  = "application/x-ndjson"
+)
+
+// Stage says how far an invalidation has come.
+type Stage string
+
+// The stages.
+const (
+	StagePending Stage = "pending" // recorded: it cannot be lost any more
+	StageApplied Stage = "applied" // removed from every live release
+)
+
+// api is what app servers talk to. It answers in JSON, and says no with a [problem].
+type api struct {
+	invalidate func(context.Context, tasks.Invalidation) (tasks.Receipt, error)
+	applied    func(context.Context, int64) (tasks.Applied, Stage, error)
+	once       *idempotency
+	log        *slog.Logger
+}
+
+func newAPI(deps Deps) *api {
+	return &api{
+		invalidate: deps.Invalidate, applied: deps.Applied, log: deps.Log,
+		once: &idempotency{queue: deps.Queue, keys: tasks.KeysOf(deps.App), log: deps.Log},
+	}
+}
+
+// routes adds the API's addresses, each behind the scope it needs.
+func (a *api) routes(mux *http.ServeMux, g *guard) {
+	scope := func(s Scope) func(*http.Request) Scope { return func(*http.Request) Scope { return s } }
+	mux.Handle("POST "+apiCalls, g.need(scope(Invalidate), a.handle(a.accept)))
+	mux.Handle("GET "+apiCalls+"/{number}", g.need(scope(signedIn), a.handle(a.show)))
+	mux.Handle("GET "+apiRoot+"openapi.json", g.need(scope(signedIn), a.handle(describe)))
+	for path, allow := range map[string]string{apiCalls: "POST", apiCalls + "/{number}": "GET, HEAD", apiRoot + "openapi.json": "GET, HEAD"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allow)
+			newProblem(http.StatusMethodNotAllowed, "%s is not for %s: use %s.", r.URL.Path, r.Method, allow).write(w)
+		})
+	}
+	mux.HandleFunc(apiRoot, func(w http.ResponseWriter, r *http.Request) {
+		newProblem(http.StatusNotFound, "Nothing is at %s: see %sopenapi.json for what there is.", r.URL.Path, apiRoot).write(w)
+	})
+}
+
+// handle answers the error of a handler that has not answered itself.
+func (a *api) handle(do func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := do(w, r)
+		if err == nil {
+			return
+		}
+		p := problemOf(err)
+		if p.Status == http.StatusServiceUnavailable && !errors.As(err, new(*problem)) {
+			a.log.WarnContext(r.Context(), "API request failed", "path", r.URL.Path, "error", err)
+		}
+		p.write(w)
+	})
+}
+
+func describe(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openAPI) // the client is gone: nobody to tell
+	return nil
+}
+
+// accepted answers a call.
+type accepted struct {
+	Number    int64  `json:"number"`
+	Targets   int    `json:"targets"`
+	StatusURL string `json:"status_url"`
+}
+
+// accept records a call, a batch or a stream of calls.
+func (a *api) accept(w http.ResponseWriter, r *http.Request) error {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return newProblem(http.StatusUnsupportedMediaType, "Content-Encoding %q: send the body as it is.", coding)
+	}
+	given := r.Header.Get("Content-Type")
+	switch kind, _, _ := mime.ParseMediaType(given); kind {
+	case callType:
+		return a.acceptCalls(w, r)
+	case streamType:
+		return a.acceptStream(w, r)
+	default:
+		return newProblem(http.StatusUnsupportedMediaType, "Content-Type %q: use %s for a call or a batch, %s for one call a line.", given, callType, streamType)
+	}
+}
+
+func (a *api) acceptCalls(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
+	if err != nil {
+		return unreadable(err)
+	}
+	calls, batch, err := readBody(body)
+	if err != nil {
+		return err
+	}
+	who := actorOf(r).name
+	for i := range calls {
+		calls[i].Actor = who
+		if err := calls[i].Validate(); err != nil {
+			return err
+		}
+	}
+	// A client that hangs up, and asks again with the same idempotency key, must find the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordLimit)
+	defer cancel()
+	numbers, err := a.recordOnce(ctx, w, r.Header.Values("Idempotency-Key"), body, calls)
+	if err != nil {
+		return err
+	}
+	all := make([]accepted, len(calls))
+	for i, call := range calls {
+		all[i] = accepted{numbers[i], len(call.Targets), fmt.Sprintf("%s/%d", apiCalls, numbers[i])}
+	}
+	if batch {
+		answer(w, callType, http.StatusAccepted, map[string]any{"calls": all})
+		return nil
+	}
+	w.Header().Set("Location", all[0].StatusURL)
+	answer(w, callType, http.StatusAccepted, all[0])
+	return nil
+}
+
+// recordOnce records calls, or finds that the idempotency key has been answered.
+func (a *api) recordOnce(ctx context.Context, w http.ResponseWriter, keys []string, body []byte, calls []tasks.Invalidation) ([]int64, error) {
+	do := func() ([]int64, error) { return a.record(ctx, calls) }
+	switch len(keys) {
+	case 0:
+		return do()
+	case 1:
+	default:
+		return nil, malformed("%d Idempotency-Key headers: send one.", len(keys))
+	}
+	numbers, replayed, err := a.once.once(ctx, calls[0].Actor, keys[0], body, do)
+	if err == nil && len(numbers) != len(calls) {
+		return nil, fmt.Errorf("idempotency key %q: %d numbers for %d calls", keys[0], len(numbers), len(calls))
+	}
+	if replayed {
+		w.Header().Set("Idempotency-Replayed", "true")
+	}
+	return numbers, err
+}
+
+// record records calls side by side, so that they share round trips, and returns their numbers.
+func (a *api) record(ctx context.Context, calls []tasks.Invalidation) ([]int64, error) {
+	numbers := make([]int64, len(calls))
+	var g errgroup.Group
+	for i, call := range calls {
+		g.Go(func() (err error) {
+			numbers[i], err = a.recordOne(ctx, call)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return numbers, nil
+}
+
+// recordOne records a call. One that could not be enqueued is recorded, and a sweep applies it.
+func (a *api) recordOne(ctx context.Context, call tasks.Invalidation) (int64, error) {
+	receipt, err := a.invalidate(ctx, call)
+	if errors.Is(err, tasks.ErrNotEnqueued) {
+		a.log.WarnContext(ctx, "invalidation left to the sweep", "number", receipt.Number, "error", err)
+		err = nil
+	}
+	return receipt.Number, err
+}
+
+// outcome answers what became of an invalidation. It leaves out who asked and for what: others'
+// calls may share the number.
+type outcome struct {
+	Number   int64            `json:"number"`
+	Status   Stage            `json:"status"`
+	Recorded time.Time        `json:"recorded"`
+	Applied  *time.Time       `json:"applied,omitempty"`
+	TookMS   *float64         `json:"took_ms,omitempty"` // of the removal itself
+	Targets  *int             `json:"targets,omitempty"` // of all calls that share the number
+	Removed  map[string]int64 `json:"removed,omitzero"`  // release → entries
+}
+
+func (a *api) show(w http.ResponseWriter, r *http.Request) error {
+	number, err := strconv.ParseInt(r.PathValue("number"), 10, 64)
+	if err != nil || number <= 0 {
+		return malformed("%q is not a number of an invalidation: use the number that POST %s answered.", r.PathValue("number"), apiCalls)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), recordLimit)
+	defer cancel()
+	applied, stage, err := a.applied(ctx, number)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return newProblem(http.StatusNotFound, "No invalidation has the number %d: it was never given, or was applied so long ago that only the newest 10,000 are still known.", number)
+	}
+	if err != nil {
+		return err
+	}
+	o := outcome{Number: number, Status: stage, Recorded: time.UnixMicro(number).UTC()}
+	if stage == StageApplied {
+		took := float64(applied.Took.Microseconds()) / 1000
+		o.Applied, o.TookMS, o.Targets, o.Removed = &applied.At, &took, &applied.Targets, applied.Namespaces
+	}
+	answer(w, "application/json", http.StatusOK, o)
+	return nil
+}
