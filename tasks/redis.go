@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -39,8 +40,22 @@ func Connect(name, url string) (redis.UniversalClient, error) {
 		err = fmt.Errorf("unknown scheme %q", scheme)
 	}
 	why := err.Error()
-	if strings.Contains(url, "@") || strings.Contains(url, "password") {
-		why = "it cannot be read" // the parsers' own words may quote a part of the password
+	if quotesSecret(why, rest) {
+		why = "it cannot be read"
 	}
 	return nil, fmt.Errorf("%w: %s: %s: use redis://[user:password@]host:port/db, unix:///path, redis-sentinel://… or redis-cluster://…", ErrInvalid, name, why)
+}
+
+// quotesSecret reports whether a parser's words about a URL may hold a part of its password. It
+// errs on the side of silence: a URL that cannot be read cannot be taken apart for sure.
+func quotesSecret(words, url string) bool {
+	secret := ""
+	if at := strings.LastIndexByte(url, '@'); at >= 0 {
+		secret = url[:at]
+	}
+	if _, query, ok := strings.Cut(url, "password="); ok {
+		secret += ":" + query
+	}
+	parts := strings.FieldsFunc(secret, func(r rune) bool { return strings.ContainsRune(":/@?#&=%", r) })
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(words, part) })
 }
