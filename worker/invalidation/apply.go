@@ -178,10 +178,14 @@ func (a *Applier) removeKeys(ctx context.Context, keys []string) (int64, error) 
 
 // removeTag looks at all members of the tag's index, those that a removal has marked as well.
 func (a *Applier) removeTag(ctx context.Context, release, tag string) (int64, error) {
-	keys := []string{a.tmpl.Key(release, tasks.TagIndex(tag))}
+	return a.removeListed(ctx, release, a.tmpl.Key(release, tasks.TagIndex(tag)), "1")
+}
+
+// removeListed takes the entries that an index lists out of one namespace.
+func (a *Applier) removeListed(ctx context.Context, release, index, mark string) (int64, error) {
 	var removed int64
 	for cursor := "0"; ; {
-		reply, err := tagScript.Run(ctx, a.cache, keys, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice).Slice()
+		reply, err := tagScript.Run(ctx, a.cache, []string{index}, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, mark).Slice()
 		if err != nil {
 			return removed, err
 		}

@@ -405,6 +405,24 @@ func TestReplayFindsWhatACopyTookBeforeTheRemoval(t *testing.T) {
 	}
 }
 
+// A carry that died for good before it had copied the indexes: the replay of its mark finds the
+// entry by its source's index, and leaves the source as it is.
+func TestReplayFindsWhatADeadCarryLeft(t *testing.T) {
+	s := newSite(t, "r1", "r2")
+	s.put("r1", "page", "t")
+	m, err := s.log.OpenMarkFrom(ctx, "r2", "carry", "r1")
+	s.check(err)
+	s.check(s.rdb.Copy(ctx, s.tmpl.Key("r1", "page"), s.tmpl.Key("r2", "page"), 0, false).Err())
+	s.invalidate(tag("t"))
+	s.put("r1", "page", "t") // loaded again since
+	if _, err := s.apply.Replay(ctx, "r2", m); err != nil || s.has("r2", "page") {
+		t.Errorf("after the replay: %v, present %v", err, s.has("r2", "page"))
+	}
+	if score := s.rdb.ZScore(ctx, s.tmpl.Key("r1", "#tag:t"), "page").Val(); !s.has("r1", "page") || score < 0 {
+		t.Errorf("the source was touched: present %v, score %v", s.has("r1", "page"), score)
+	}
+}
+
 // A removal that comes late, between the two halves of a put that is newer than it, marks the
 // member of an entry that stays. The next one finds the entry all the same.
 func TestApplyFindsMarkedMembers(t *testing.T) {

@@ -34,6 +34,10 @@ func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed,
 			n, err := a.remove(ctx, release, targets)
 			done.Removed += n
 			done.Targets += int64(len(targets))
+			if err == nil {
+				n, err = a.removeCopies(ctx, release, targets)
+				done.Removed += n
+			}
 			return err
 		})
 		if err != nil {
@@ -41,6 +45,31 @@ func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed,
 		}
 	}
 	return done, nil
+}
+
+// removeCopies removes what the other live namespaces list under the tags. A carry that died
+// before it had copied the indexes left entries here that only its source can name.
+func (a *Applier) removeCopies(ctx context.Context, release string, targets []tasks.Target) (removed int64, err error) {
+	live, err := a.live(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range targets {
+		if t.Kind != tasks.KindTag {
+			continue
+		}
+		for _, other := range live {
+			if other == release {
+				continue
+			}
+			n, err := a.removeListed(ctx, release, a.tmpl.Key(other, tasks.TagIndex(string(t.Name))), "0")
+			removed += n
+			if err != nil {
+				return removed, fmt.Errorf("remove copies of %s from %q: %w", t, other, err)
+			}
+		}
+	}
+	return removed, nil
 }
 
 // each visits the targets of one part of the log whose number lies in (after, through]. A

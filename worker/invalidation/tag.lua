@@ -3,9 +3,9 @@
 -- such an entry elsewhere while it was there can still learn that it had the tag, and whoever
 -- had listed an entry just before this and sets it just after is found by the next removal.
 --
--- KEYS  1 the tag's index
+-- KEYS  1 the tag's index; of another namespace when a copy from there is looked through
 -- ARGV  1 what stands before a logical key in a key   2 what stands behind it
---       3 ZSCAN cursor   4 COUNT
+--       3 ZSCAN cursor   4 COUNT   5 1 to mark the members, 0 for another namespace's
 --
 -- Returns {next ZSCAN cursor, entries that were there}.
 local step = redis.call('ZSCAN', KEYS[1], ARGV[3], 'COUNT', ARGV[4])
@@ -15,7 +15,7 @@ local gone = '-' .. now[1] .. string.format('%03d', math.floor(tonumber(now[2]) 
 local removed = 0
 for i = 1, #found, 2 do
   local there = redis.call('UNLINK', ARGV[1] .. found[i] .. ARGV[2])
-  if there == 1 or string.sub(found[i + 1], 1, 1) ~= '-' then
+  if ARGV[5] == '1' and (there == 1 or string.sub(found[i + 1], 1, 1) ~= '-') then
     redis.call('ZADD', KEYS[1], gone, found[i])
   end
   removed = removed + there
