@@ -1,0 +1,385 @@
+package invalidation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/namespace"
+)
+
+// edit is an editor with the task that applies the edit: the origin changes, the change is
+// recorded, the record is applied.
+func (w *world) edit(key string, kind tasks.Kind, gone bool) func(context.Context, *actor) error {
+	targets := []tasks.Target{w.target(key, kind)}
+	var record []byte
+	return func(ctx context.Context, a *actor) error {
+		if record == nil {
+			if err := a.step("edit "+key, func() error { w.bump(key, gone); return nil }); err != nil {
+				return err
+			}
+			record = w.record(targets...)
+		}
+		a.executed = func() { w.promise(targets) }
+		number, err := w.log.Record(ctx, record, targets)
+		a.executed = nil
+		if err != nil {
+			return err // asked again: harmless
+		}
+		_, err = w.applier.Apply(ctx, number)
+		return err
+	}
+}
+
+func (w *world) sweep(ctx context.Context, _ *actor) error {
+	_, err := w.applier.Sweep(ctx, 0)
+	return err
+}
+
+func (w *world) reap(ctx context.Context, _ *actor) error {
+	_, err := w.marks.Reap(ctx)
+	return err
+}
+
+// replay applies the whole log again, as the end of any writer does with its part of it.
+func (w *world) replay(release string) func(context.Context, *actor) error {
+	return func(ctx context.Context, _ *actor) error {
+		m, err := w.log.Oldest(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = w.applier.Replay(ctx, release, m)
+		return err
+	}
+}
+
+func (w *world) trim(ctx context.Context, _ *actor) error {
+	_, err := w.log.Trim(ctx, releases, func(context.Context) ([]int64, error) { return w.archived, nil })
+	return err
+}
+
+func (w *world) prune(release string) func(context.Context, *actor) error {
+	return func(ctx context.Context, _ *actor) error {
+		_, err := w.ns.PruneTags(ctx, release, w.now)
+		return err
+	}
+}
+
+func (w *world) tick(d time.Duration) func(context.Context, *actor) error {
+	return func(_ context.Context, a *actor) error {
+		return a.step(fmt.Sprint("the clock moves ", d), func() error { w.advance(d); return nil })
+	}
+}
+
+// read reads one key of the origin; false when it is deleted there.
+func (w *world) read(a *actor, key string) (v version, err error) {
+	err = a.step("read "+key, func() error { v = w.origin[key]; return nil })
+	return v, err
+}
+
+// warm is a warm batch, as package warm runs it: chunk by chunk, with a cursor.
+func (w *world) warm(release, id string, chunks [][]string) func(context.Context, *actor) error {
+	done := 0
+	return func(ctx context.Context, a *actor) error {
+		early := map[string]version{}
+		if w.flaw == lateMark {
+			for _, key := range slices.Concat(chunks[done:]...) {
+				v, err := w.read(a, key)
+				if err != nil {
+					return err
+				}
+				early[key] = v
+			}
+		}
+		mark, err := w.openMark(ctx, a, release, id)
+		if err != nil {
+			return err
+		}
+		for ; done < len(chunks); done++ {
+			var puts []namespace.Put
+			for _, key := range chunks[done] {
+				v, ok := early[key]
+				if !ok {
+					if v, err = w.read(a, key); err != nil {
+						return err
+					}
+				}
+				if !v.gone {
+					puts = append(puts, namespace.Put{Entry: entry(key, v), Tags: tagsOf[key]})
+				}
+			}
+			if err := w.settle(ctx, release, mark, puts); err != nil {
+				return err
+			}
+			if err := a.step("save cursor", func() error { return nil }); err != nil {
+				return err
+			}
+		}
+		return w.finish(ctx, release, id, mark)
+	}
+}
+
+func (w *world) openMark(ctx context.Context, a *actor, release, id string) (invalidation.Mark, error) {
+	switch {
+	case w.flaw == pendingIgnored:
+		m := invalidation.Mark{Number: max(w.last(), w.now.UnixMicro()), Epoch: w.epoch()}
+		return m, w.log.OpenMarkAt(ctx, release, id, m)
+	case w.flaw == newMark && a.began > 1:
+		if err := w.log.CloseMark(ctx, release, id); err != nil {
+			return invalidation.Mark{}, err
+		}
+	}
+	return w.log.OpenMark(ctx, release, id)
+}
+
+// settle puts what was not invalidated since the mark, and removes again what is by then.
+func (w *world) settle(ctx context.Context, release string, mark invalidation.Mark, puts []namespace.Put) error {
+	stale, err := w.log.Journal.Check(ctx, release, mark, tagged(puts))
+	if err != nil {
+		return err
+	}
+	var fresh []namespace.Put
+	for i, p := range puts {
+		if !stale[i] {
+			fresh = append(fresh, p)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	if err := w.ns.Put(ctx, release, fresh); err != nil {
+		return err
+	}
+	return w.removeStale(ctx, release, mark, tagged(fresh))
+}
+
+func (w *world) removeStale(ctx context.Context, release string, mark invalidation.Mark, entries []tasks.Tagged) error {
+	stale, err := w.log.Journal.Check(ctx, release, mark, entries)
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for i, e := range entries {
+		if stale[i] {
+			keys = append(keys, e.Key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	_, err = w.ns.Remove(ctx, release, keys)
+	return err
+}
+
+func (w *world) finish(ctx context.Context, release, id string, mark invalidation.Mark) error {
+	if _, err := w.applier.Replay(ctx, release, mark); err != nil {
+		return err
+	}
+	return w.log.CloseMark(ctx, release, id)
+}
+
+// carry copies one family, or everything, from r1 to r2.
+func (w *world) carry(id, family string) func(context.Context, *actor) error {
+	return func(ctx context.Context, a *actor) error {
+		mark, err := w.openMarkFrom(ctx, a, id)
+		if err != nil {
+			return err
+		}
+		err = w.ns.Copy(ctx, "r1", "r2", []string{family}, 0, func(s namespace.CopySlice) error {
+			entries := make([]tasks.Tagged, len(s.Keys))
+			for i, key := range s.Keys {
+				entries[i].Key = key
+			}
+			return w.removeStale(ctx, "r2", mark, entries)
+		})
+		if err != nil {
+			return err
+		}
+		return w.finish(ctx, "r2", id, mark)
+	}
+}
+
+func (w *world) openMarkFrom(ctx context.Context, a *actor, id string) (invalidation.Mark, error) {
+	switch {
+	case w.flaw == writersIgnored:
+		m, err := w.log.Mark(ctx)
+		if err != nil {
+			return m, err
+		}
+		m.Number -= fillLimit.Microseconds()
+		return m, w.log.OpenMarkAt(ctx, "r2", id, m)
+	case w.flaw == fillsIgnored:
+		return invalidation.Open(w.rdb, keys, invalidation.Config{}).OpenMarkFrom(ctx, "r2", id, "r1")
+	case w.flaw == newMark && a.began > 1:
+		if err := w.log.CloseMark(ctx, "r2", id); err != nil {
+			return invalidation.Mark{}, err
+		}
+	}
+	return w.log.OpenMarkFrom(ctx, "r2", id, "r1")
+}
+
+// fill is an app server that reads a key through its cache.
+func (w *world) fill(release, key string, ttl time.Duration) func(context.Context, *actor) error {
+	return func(ctx context.Context, a *actor) error {
+		at := release + "/" + key
+		if err := a.step("visit "+at, func() error { return nil }); err != nil {
+			return err
+		}
+		// Whoever waits for another's load does so in real time; the model leaves that out.
+		if w.loading[at] || w.mini.Exists(w.tmpl.Key(release, tasks.LeaseKey(key))) {
+			return nil
+		}
+		w.loading[at] = true
+		defer func() {
+			delete(w.loading, at)
+			w.doomed[at] = w.doomed[at] || a.hurt
+		}()
+		load := func(context.Context) ([]byte, error) {
+			v, err := w.read(a, key)
+			delete(w.loading, at)
+			if err == nil && v.gone {
+				err = errors.New("not found")
+			}
+			return []byte(strconv.Itoa(v.number)), err
+		}
+		if w.flaw == noProbation {
+			return w.plainFill(ctx, release, key, load)
+		}
+		_, err := w.clients[release].Fetch(ctx, key, tagsOf[key], ttl, load)
+		if err != nil && !a.hurt {
+			return nil // the page does not exist
+		}
+		return err
+	}
+}
+
+// plainFill is a fill whose put is for good at once.
+func (w *world) plainFill(ctx context.Context, release, key string, load func(context.Context) ([]byte, error)) error {
+	mark, err := w.log.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	value, err := load(ctx)
+	if err != nil {
+		return nil
+	}
+	e := tasks.Entry{Key: key, Type: tasks.EntryString, Value: string(value)}
+	if err := w.ns.Put(ctx, release, []namespace.Put{{Entry: e, Tags: tagsOf[key]}}); err != nil {
+		return err
+	}
+	return w.removeStale(ctx, release, mark, []tasks.Tagged{{Key: key, Tags: tagsOf[key]}})
+}
+
+// comeBack snapshots r1 and restores the archive as r3, as packages retire and restore do.
+func (w *world) comeBack(id string) func(context.Context, *actor) error {
+	var archive [][]tasks.Entry
+	var mark invalidation.Mark
+	recorded, written := false, 0
+	return func(ctx context.Context, a *actor) (err error) {
+		if !recorded {
+			if mark, err = w.log.OpenReader(ctx, "r1", id+"/r1"); err != nil {
+				return err
+			}
+			if archive, err = w.snapshot(ctx); err != nil {
+				return err
+			}
+			if err := a.step("record archive", func() error { return nil }); err != nil {
+				return err
+			}
+			recorded, w.archived = true, append(w.archived, mark.Number)
+		}
+		if err := w.log.CloseReader(ctx, id+"/r1"); err != nil {
+			return err
+		}
+		if err := w.rdb.SAdd(ctx, keys.Live(), "r3").Err(); err != nil {
+			return err
+		}
+		if err := w.log.OpenMarkAt(ctx, "r3", id, mark); err != nil {
+			return err
+		}
+		if err := w.restore(ctx, a, archive, &written); err != nil {
+			return err
+		}
+		return w.finish(ctx, "r3", id, mark)
+	}
+}
+
+// snapshot reads r1: its entries, then its tag indexes.
+func (w *world) snapshot(ctx context.Context) (archive [][]tasks.Entry, err error) {
+	collect := func(want func(index bool) bool) error {
+		return w.ns.Read(ctx, "r1", func(entries []tasks.Entry) error {
+			_, index := tasks.TagOf(entries[0].Key)
+			if want(index) {
+				archive = append(archive, entries)
+			}
+			return nil
+		})
+	}
+	if w.flaw == indexesReadFirst {
+		if err := collect(func(index bool) bool { return index }); err != nil {
+			return nil, err
+		}
+		return archive, collect(func(index bool) bool { return !index })
+	}
+	return archive, collect(func(bool) bool { return true })
+}
+
+// restore writes an archive's entries from the cursor on, then all of its tag indexes.
+func (w *world) restore(ctx context.Context, a *actor, archive [][]tasks.Entry, written *int) error {
+	var entries, indexes []tasks.Entry
+	for _, e := range slices.Concat(archive...) {
+		if _, ok := tasks.TagOf(e.Key); ok {
+			indexes = append(indexes, e)
+		} else {
+			entries = append(entries, e)
+		}
+	}
+	for ; *written < len(entries); *written++ {
+		if err := w.ns.Write(ctx, "r3", entries[*written:*written+1]); err != nil {
+			return err
+		}
+		if err := a.step("save cursor", func() error { return nil }); err != nil {
+			return err
+		}
+	}
+	return w.ns.Write(ctx, "r3", indexes)
+}
+
+// carryOut sends a command, unless what is broken on purpose shows here.
+func (w *world) carryOut(a *actor, cmd redis.Cmder, send func() error) error {
+	args := cmd.Args()
+	script := cmd.Name() == "evalsha"
+	if w.flaw == uncheckedFill && script && strings.HasPrefix(a.id, "fill") && args[2] == 4 && args[6] == keys.Live() {
+		cmd.(*redis.Cmd).SetVal([]any{int64(0)})
+		return nil
+	}
+	if index, ok := args[min(3, len(args)-1)].(string); ok && script && args[2] == 1 && len(args) == 9 { // tag.lua
+		switch {
+		case w.flaw == membersForgotten:
+			defer w.takeMarked(index)
+		case w.flaw == marksSkipped && (strings.HasPrefix(a.id, "edit") || strings.HasPrefix(a.id, "sweep")):
+			defer w.putBack(index, w.takeMarked(index))
+		}
+	}
+	return send()
+}
+
+func entry(key string, v version) tasks.Entry {
+	return tasks.Entry{Key: key, Type: tasks.EntryString, Value: strconv.Itoa(v.number)}
+}
+
+func tagged(puts []namespace.Put) []tasks.Tagged {
+	all := make([]tasks.Tagged, len(puts))
+	for i, p := range puts {
+		all[i] = tasks.Tagged{Key: p.Key, Tags: p.Tags}
+	}
+	return all
+}
