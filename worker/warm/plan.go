@@ -88,7 +88,12 @@ func (s Source) Kind() string {
 
 // ParsePlan reads a plan and checks it whole. Its errors wrap [tasks.ErrInvalid] and name line
 // and column of everything that is wrong.
-func ParsePlan(text []byte) (*Plan, error) {
+func ParsePlan(text []byte) (plan *Plan, err error) {
+	defer func() { // the library panics on some malformed files
+		if recover() != nil {
+			plan, err = nil, fmt.Errorf("plan: %w: malformed YAML", tasks.ErrInvalid)
+		}
+	}()
 	if len(text) > maxPlan {
 		return nil, fmt.Errorf("plan: %w: %d bytes: at most %d", tasks.ErrInvalid, len(text), maxPlan)
 	}

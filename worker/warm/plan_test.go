@@ -228,3 +228,11 @@ func TestOwnPlan(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanMalformed: text that the YAML library panics on is refused like any other.
+func TestPlanMalformed(t *testing.T) {
+	_, err := ParsePlan([]byte("sources:\n  ! #000000000000000000000000000000000000000000"))
+	if !errors.Is(err, tasks.ErrInvalid) {
+		t.Errorf("got %v, want ErrInvalid", err)
+	}
+}
