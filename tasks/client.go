@@ -3,7 +3,6 @@ package tasks
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -66,7 +65,7 @@ func NewClientFrom(queue, cache redis.UniversalClient, cfg Config) (*Client, err
 		journal: NewJournal(queue, cfg.Keys(), cfg.OriginLag),
 		pointer: newPointer(queue, cfg.Keys(), cfg.Release),
 	}
-	c.commits = &committer{record: c.record, limit: maxWaiting}
+	c.commits = &committer{record: c.record, enqueue: c.announce, limit: maxWaiting}
 	return c, nil
 }
 
@@ -88,7 +87,7 @@ func (c *Client) Close() error {
 // first activation it returns [ErrNoRelease].
 func (c *Client) Release(ctx context.Context) (string, error) { return c.pointer.release(ctx) }
 
-// Receipt names a recorded invalidation.
+// Receipt names a recorded call: no other has its number.
 type Receipt struct {
 	Number int64 `json:"number"`
 }
@@ -108,37 +107,41 @@ func (c *Client) Invalidate(ctx context.Context, call Invalidation) (Receipt, er
 	return Receipt{number}, err
 }
 
-// recordTimeout bounds one record and the enqueueing of its task.
-const recordTimeout = 10 * time.Second
+// commitTimeout bounds one record, and the enqueueing of one task.
+const commitTimeout = 10 * time.Second
 
-// record is the committer's work: one record for a group of calls, then its task.
-func (c *Client) record(ctx context.Context, calls []Invalidation) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+// record is the committer's first stage: one record for a group of calls.
+func (c *Client) record(calls []Invalidation) (int64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	r := Record{V: PayloadVersion, ID: rand.Text(), Calls: calls}
-	body, err := json.Marshal(r)
-	if err != nil {
-		return 0, fmt.Errorf("record invalidation: %w", err)
-	}
-	targets := r.Targets()
-	number, err := c.journal.Record(ctx, body, targets)
-	if err != nil {
-		return 0, err
-	}
-	task := Invalidate{Number: number, Targets: len(targets), Sample: targets[:min(sampleTargets, len(targets))]}
-	if _, err := c.Enqueue(ctx, task, asynq.TaskID(InvalidationTaskID(number))); err != nil {
-		return number, fmt.Errorf("invalidation %d: %w: %w", number, ErrNotEnqueued, err)
-	}
-	return number, nil
+	return c.journal.Record(ctx, Record{ID: rand.Text(), Calls: calls})
 }
 
-// Wait returns when the receipt's record is applied in every live namespace, with what it
-// removed, or when ctx ends. It asks at growing intervals of up to 100 ms.
+// announce is the committer's second stage: one task for some records.
+func (c *Client) announce(groups []*group) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	task := Invalidate{Numbers: make([]int64, len(groups))}
+	for i, g := range groups {
+		task.Numbers[i] = g.number
+		task.Targets += g.targets
+		for _, call := range g.calls[:min(len(g.calls), sampleTargets)] {
+			room := min(len(call.Targets), sampleTargets-len(task.Sample))
+			task.Sample = append(task.Sample, call.Targets[:room]...)
+		}
+	}
+	_, err := c.Enqueue(ctx, task, asynq.TaskID(InvalidationTaskID(task.Numbers[0])))
+	return err
+}
+
+// Wait returns when the receipt's call is applied in every live namespace, with what it removed,
+// or when ctx ends. It asks at growing intervals of up to 100 ms. A call that was applied so
+// long ago that its outcome is forgotten is [ErrNotFound].
 func (c *Client) Wait(ctx context.Context, r Receipt) (Applied, error) {
 	pause := time.Millisecond
 	for {
-		applied, ok, err := ReadApplied(ctx, c.queue, c.keys, r.Number)
-		if err != nil || ok {
+		applied, pending, err := ReadApplied(ctx, c.queue, c.keys, r.Number)
+		if err != nil || !pending {
 			return applied, err
 		}
 		select {
@@ -155,6 +158,7 @@ func (c *Client) Wait(ctx context.Context, r Receipt) (Applied, error) {
 // where somebody reads them.
 var taskOptions = map[Lane][]asynq.Option{
 	LaneInvalidate: {asynq.Timeout(5 * time.Minute), asynq.MaxRetry(10)},
+	LaneBulk:       {asynq.Timeout(time.Hour), asynq.MaxRetry(10)},
 	LaneRelease:    {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},
 	LaneWarm:       {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(time.Hour)},
 	LaneUpkeep:     {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},

@@ -10,84 +10,134 @@ import (
 type group struct {
 	calls   []Invalidation
 	targets int
+	bulky   bool          // a call with a prefix, alone in its record: it must not hold up others
 	done    chan struct{} // closed when number and err are set
-	number  int64
+	number  int64         // of the first call; the others' follow
 	err     error
 }
 
-// committer is the group commit: calls that arrive while a record is under way share the next
-// one. No call waits for company: the first one starts a round trip at once.
+// committer is the group commit, in two stages that run side by side: a record for a group of
+// calls, then a task for the records that have come meanwhile. Calls that arrive while a record
+// is under way share the next one, and records that are made while a task is being enqueued
+// share the next one. Nothing waits for company: whoever comes first starts a round trip at once.
 type committer struct {
-	record func(context.Context, []Invalidation) (int64, error)
-	limit  int // targets that may wait
+	record  func([]Invalidation) (number int64, err error)
+	enqueue func([]*group) error
+	limit   int // targets that may wait
 
-	mu      sync.Mutex
-	waiting []*group // guarded by mu; the last one is open to calls
-	targets int      // guarded by mu; waiting and under way
-	running bool     // guarded by mu
+	mu        sync.Mutex
+	waiting   []*group // guarded by mu; the last one is open to calls
+	recorded  []*group // guarded by mu; to be enqueued
+	targets   int      // guarded by mu; of all groups that are not done
+	recording bool     // guarded by mu
+	enqueuing bool     // guarded by mu
 }
 
 // submit records one call and returns its number. When ctx ends first the call may be recorded
 // all the same.
 func (c *committer) submit(ctx context.Context, call Invalidation) (int64, error) {
-	g, err := c.join(ctx, call)
+	g, place, err := c.join(ctx, call)
 	if err != nil {
 		return 0, err
 	}
 	select {
 	case <-g.done:
-		return g.number, g.err
+		if g.number == 0 {
+			return 0, g.err
+		}
+		return g.number + int64(place), g.err
 	case <-ctx.Done():
 		return 0, fmt.Errorf("invalidate (it may still be applied): %w", ctx.Err())
 	}
 }
 
-func (c *committer) join(ctx context.Context, call Invalidation) (*group, error) {
+// join puts a call into the last group that has room for it, and returns its place there.
+func (c *committer) join(ctx context.Context, call Invalidation) (*group, int, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := len(call.Targets)
 	if c.targets+n > c.limit {
-		return nil, fmt.Errorf("%w: %d targets, the limit is %d: the queue Redis does not keep up, or cannot be reached", ErrFull, c.targets, c.limit)
+		return nil, 0, fmt.Errorf("%w: %d targets, the limit is %d: the queue Redis does not keep up, or cannot be reached", ErrFull, c.targets, c.limit)
 	}
 	c.targets += n
-	var g *group
-	if last := len(c.waiting) - 1; last >= 0 && c.waiting[last].targets+n <= MaxTargets {
-		g = c.waiting[last]
-	} else {
-		g = &group{done: make(chan struct{})}
-		c.waiting = append(c.waiting, g)
-	}
+	g := c.open(n, call.bulky())
 	g.calls = append(g.calls, call)
 	g.targets += n
-	if !c.running {
-		c.running = true
-		go c.run()
+	if !c.recording {
+		c.recording = true
+		go c.runRecords()
 	}
-	return g, nil
+	return g, len(g.calls) - 1, nil
 }
 
-// run commits groups until none waits. It outlives the call that started it, whose context
+// open returns the group that takes the next n targets. The caller holds mu.
+func (c *committer) open(n int, bulky bool) *group {
+	if last := len(c.waiting) - 1; last >= 0 && !bulky && !c.waiting[last].bulky && c.waiting[last].targets+n <= MaxTargets {
+		return c.waiting[last]
+	}
+	g := &group{bulky: bulky, done: make(chan struct{})}
+	c.waiting = append(c.waiting, g)
+	return g
+}
+
+// runRecords records groups until none waits. It outlives the call that started it, whose context
 // therefore does not govern it; record bounds its own time.
-func (c *committer) run() {
+func (c *committer) runRecords() {
 	for {
 		c.mu.Lock()
 		if len(c.waiting) == 0 {
-			c.running = false
+			c.recording = false
 			c.mu.Unlock()
 			return
 		}
 		g := c.waiting[0]
 		c.waiting = c.waiting[1:]
 		c.mu.Unlock()
-
-		g.number, g.err = c.record(context.Background(), g.calls)
-
+		if g.number, g.err = c.record(g.calls); g.err != nil {
+			c.finish([]*group{g})
+			continue
+		}
 		c.mu.Lock()
-		c.targets -= g.targets
+		c.recorded = append(c.recorded, g)
+		if !c.enqueuing {
+			c.enqueuing = true
+			go c.runTasks()
+		}
 		c.mu.Unlock()
+	}
+}
+
+// runTasks enqueues tasks for what has been recorded until nothing waits.
+func (c *committer) runTasks() {
+	for {
+		c.mu.Lock()
+		groups := c.recorded[:min(len(c.recorded), maxNumbers)]
+		if c.recorded = c.recorded[len(groups):]; len(groups) == 0 {
+			c.enqueuing = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		if err := c.enqueue(groups); err != nil {
+			for _, g := range groups {
+				g.err = fmt.Errorf("invalidation %d: %w: %w", g.number, ErrNotEnqueued, err)
+			}
+		}
+		c.finish(groups)
+	}
+}
+
+// finish answers the calls of groups.
+func (c *committer) finish(groups []*group) {
+	c.mu.Lock()
+	for _, g := range groups {
+		c.targets -= g.targets
+	}
+	c.mu.Unlock()
+	for _, g := range groups {
 		close(g.done)
 	}
 }

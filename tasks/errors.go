@@ -16,7 +16,7 @@ var (
 	ErrNotFresh = errors.New("not fresh")
 	// ErrNoRelease: no release is active yet and the client is not pinned to one.
 	ErrNoRelease = errors.New("no active release")
-	// ErrNotEnqueued: an invalidation is recorded and will be applied by the sweep, but
+	// ErrNotEnqueued: an invalidation is recorded and will be applied by a worker's next round, but
 	// its task could not be enqueued.
 	ErrNotEnqueued = errors.New("recorded, but its task was not enqueued")
 	// ErrFull: the client holds as many unsent invalidations as it may.

@@ -52,11 +52,16 @@ func NewJournal(queue redis.Scripter, keys Keys, originLag time.Duration) *Journ
 	return &Journal{queue: queue, keys: keys, lag: originLag}
 }
 
-// Record writes targets to the log and to the pending records under one new number. record must
-// be unique; recording it again while it is pending returns the number it has.
-func (j *Journal) Record(ctx context.Context, record []byte, targets []Target) (int64, error) {
-	args := make([]any, 0, 3+len(targets))
-	args = append(args, rand.Text(), record, j.keys.Nudge())
+// Record writes a record to the log and to the pending ones under new numbers, one a call, and
+// returns the first. Recording it again while it is pending returns the number that it has.
+func (j *Journal) Record(ctx context.Context, r Record) (int64, error) {
+	body, err := r.Encode()
+	if err != nil {
+		return 0, fmt.Errorf("record invalidation: %w", err)
+	}
+	targets := r.Targets()
+	args := make([]any, 0, 4+len(targets))
+	args = append(args, rand.Text(), body, j.keys.Nudge(), len(r.Calls))
 	for _, t := range targets {
 		args = append(args, t.Member())
 	}

@@ -24,6 +24,19 @@ func (k Keys) LogMeta() string { return k.prefix + "log:meta" }
 // Pending is a ZSET: record of invalidations not yet applied everywhere → its number.
 func (k Keys) Pending() string { return k.prefix + "pending" }
 
+// Claims is a ZSET: number of a pending record → when its worker's claim on it ends, in Unix
+// microseconds.
+func (k Keys) Claims() string { return k.prefix + "pending:claims" }
+
+// Bulk is a SET of the numbers of pending records that were left to the bulk lane.
+func (k Keys) Bulk() string { return k.prefix + "pending:bulk" }
+
+// Partial is a HASH of what was removed so far for a record in the bulk lane: <call> <release> →
+// entries.
+func (k Keys) Partial(number int64) string {
+	return k.prefix + "pending:removed:" + strconv.FormatInt(number, 10)
+}
+
 // Applied is a ZSET of what was applied, with what it removed, scored by number; capped.
 func (k Keys) Applied() string { return k.prefix + "applied" }
 
@@ -84,5 +97,8 @@ func (k Keys) Ticks() string { return k.prefix + "ticks" }
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
 
-// InvalidationTaskID is the asynq ID of the task that applies the record with that number.
+// InvalidationTaskID is the asynq ID of the task that applies records from that number on.
 func InvalidationTaskID(number int64) string { return "inv-" + strconv.FormatInt(number, 10) }
+
+// BulkTaskID is the asynq ID of the bulk lane's task for the record with that number.
+func BulkTaskID(number int64) string { return "bulk-" + strconv.FormatInt(number, 10) }

@@ -11,6 +11,7 @@ type Lane string
 // The lanes, most urgent first.
 const (
 	LaneInvalidate Lane = "invalidate" // applies recorded invalidations
+	LaneBulk       Lane = "bulk"       // applies those that need long: prefixes, and tags of very many entries
 	LaneRelease    Lane = "release"    // switches and rolls back
 	LaneWarm       Lane = "warm"       // fills new namespaces
 	LaneUpkeep     Lane = "upkeep"     // snapshots, expiry, pruning
@@ -19,7 +20,7 @@ const (
 
 // Lanes lists every lane, most urgent first.
 func Lanes() []Lane {
-	return []Lane{LaneInvalidate, LaneRelease, LaneWarm, LaneUpkeep, LaneHealth}
+	return []Lane{LaneInvalidate, LaneBulk, LaneRelease, LaneWarm, LaneUpkeep, LaneHealth}
 }
 
 // ParseLane returns the lane with that name, or an error that lists the names there are.
@@ -38,31 +39,33 @@ func (l Lane) Queue(app string) string { return app + "." + string(l) }
 
 // Task types. The lane of each is given by [LaneOf].
 const (
-	TypeInvalidate = "cache:invalidate"
-	TypeRollback   = "release:rollback"
-	TypeActivate   = "release:activate"
-	TypeWarmRun    = "warm:run"
-	TypeWarmBatch  = "warm:batch"
-	TypeSnapshot   = "namespace:snapshot"
-	TypeExpire     = "namespace:expire"
-	TypePrune      = "namespace:prune"
-	TypeHealth     = "health:check"
-	TypeBaseline   = "release:baseline"
-	TypeWatch      = "release:watch"
+	TypeInvalidate     = "cache:invalidate"
+	TypeInvalidateBulk = "cache:invalidate-bulk"
+	TypeRollback       = "release:rollback"
+	TypeActivate       = "release:activate"
+	TypeWarmRun        = "warm:run"
+	TypeWarmBatch      = "warm:batch"
+	TypeSnapshot       = "namespace:snapshot"
+	TypeExpire         = "namespace:expire"
+	TypePrune          = "namespace:prune"
+	TypeHealth         = "health:check"
+	TypeBaseline       = "release:baseline"
+	TypeWatch          = "release:watch"
 )
 
 var laneOf = map[string]Lane{
-	TypeInvalidate: LaneInvalidate,
-	TypeRollback:   LaneRelease,
-	TypeActivate:   LaneRelease,
-	TypeWarmRun:    LaneWarm,
-	TypeWarmBatch:  LaneWarm,
-	TypeSnapshot:   LaneUpkeep,
-	TypeExpire:     LaneUpkeep,
-	TypePrune:      LaneUpkeep,
-	TypeHealth:     LaneHealth,
-	TypeBaseline:   LaneHealth,
-	TypeWatch:      LaneHealth,
+	TypeInvalidate:     LaneInvalidate,
+	TypeInvalidateBulk: LaneBulk,
+	TypeRollback:       LaneRelease,
+	TypeActivate:       LaneRelease,
+	TypeWarmRun:        LaneWarm,
+	TypeWarmBatch:      LaneWarm,
+	TypeSnapshot:       LaneUpkeep,
+	TypeExpire:         LaneUpkeep,
+	TypePrune:          LaneUpkeep,
+	TypeHealth:         LaneHealth,
+	TypeBaseline:       LaneHealth,
+	TypeWatch:          LaneHealth,
 }
 
 // LaneOf returns the lane that serves a task type, or an error for a type stoker does not have.

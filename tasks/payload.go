@@ -97,11 +97,14 @@ func ParseMember(m string) (Target, error) {
 	return Target{}, fmt.Errorf("%w: log member %+q", ErrInvalid, m)
 }
 
-// Invalidate is the task that applies one record of the log. The log holds the targets;
-// Sample shows a few of them to whoever watches the queue.
+// maxNumbers is how many records one task may name.
+const maxNumbers = 1000
+
+// Invalidate is the task that applies some records of the log. The log holds the targets; Sample
+// shows a few of them to whoever watches the queue.
 type Invalidate struct {
 	V       int      `json:"v"`
-	Number  int64    `json:"number"`
+	Numbers []int64  `json:"numbers"`
 	Targets int      `json:"targets"`
 	Sample  []Target `json:"sample,omitempty"`
 }
@@ -111,6 +114,31 @@ func (Invalidate) TaskType() string { return TypeInvalidate }
 
 // Validate implements [Payload].
 func (p Invalidate) Validate() error {
+	if len(p.Numbers) == 0 || len(p.Numbers) > maxNumbers {
+		return fmt.Errorf("%w: %d numbers of invalidations: use 1 to %d", ErrInvalid, len(p.Numbers), maxNumbers)
+	}
+	for _, n := range p.Numbers {
+		if n <= 0 {
+			return fmt.Errorf("%w: invalidation number %d", ErrInvalid, n)
+		}
+	}
+	return nil
+}
+
+// InvalidateBulk is the task that applies one record which needs long: one with a prefix, or with
+// a tag of very many entries.
+type InvalidateBulk struct {
+	V       int      `json:"v"`
+	Number  int64    `json:"number"`
+	Targets int      `json:"targets"`
+	Sample  []Target `json:"sample,omitempty"`
+}
+
+// TaskType implements [Payload].
+func (InvalidateBulk) TaskType() string { return TypeInvalidateBulk }
+
+// Validate implements [Payload].
+func (p InvalidateBulk) Validate() error {
 	if p.Number <= 0 {
 		return fmt.Errorf("%w: invalidation number %d", ErrInvalid, p.Number)
 	}

@@ -19,7 +19,8 @@ var by = By{Actor: "ann@web1", Reason: "new templates"}
 // payloads is one example of every task's payload: what the golden files pin.
 func payloads() []Payload {
 	return []Payload{
-		&Invalidate{Number: 1795371029000001, Targets: 2, Sample: []Target{{KindTag, "post:42"}, {KindKey, "\x00tags\x00android\xff"}}},
+		&Invalidate{Numbers: []int64{1795371029000001, 1795371029000007}, Targets: 2, Sample: []Target{{KindTag, "post:42"}, {KindKey, "\x00tags\x00android\xff"}}},
+		&InvalidateBulk{Number: 1795371029000001, Targets: 1, Sample: []Target{{KindPrefix, "nav:"}}},
 		&Rollback{To: "r41", By: by},
 		&Activate{Release: "r42", Force: true, By: by},
 		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, By: by},
@@ -63,7 +64,7 @@ func TestPayloadsMatchGoldens(t *testing.T) {
 }
 
 func TestDecodeIsTheInverseOfEncode(t *testing.T) {
-	raw, err := Encode(&Invalidate{Number: 7, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}})
+	raw, err := Encode(&Invalidate{Numbers: []int64{7}, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func TestDecodeIsTheInverseOfEncode(t *testing.T) {
 	if err := Decode(raw, &got); err != nil {
 		t.Fatal(err)
 	}
-	want := Invalidate{V: PayloadVersion, Number: 7, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}}
+	want := Invalidate{V: PayloadVersion, Numbers: []int64{7}, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("decoded payload (-want +got):\n%s", diff)
 	}

@@ -1,14 +1,10 @@
 package tasks
 
 import (
-	"context"
+	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strconv"
-	"time"
-
-	"github.com/redis/go-redis/v9"
+	"strings"
 )
 
 // Invalidation is one call: what left the origin's truth behind, who says so, and why.
@@ -33,29 +29,88 @@ func (i Invalidation) Validate() error {
 	return i.By.Validate()
 }
 
-// Record is what the log keeps of a group of calls until they are applied everywhere.
+// bulky reports whether a call needs a walk over a namespace.
+func (i Invalidation) bulky() bool {
+	for _, t := range i.Targets {
+		if t.Kind == KindPrefix {
+			return true
+		}
+	}
+	return false
+}
+
+// Record is what the log keeps of a group of calls until they are applied everywhere. It takes as
+// many numbers as it has calls: the record's own is that of its first call, and marks never lie
+// between a record's numbers.
 type Record struct {
-	V     int            `json:"v"`
-	ID    string         `json:"id"` // unique
-	Calls []Invalidation `json:"calls"`
+	ID    string // unique
+	Calls []Invalidation
+}
+
+// recordWire is a record as JSON. Calls of one process mostly share who asks, and a target is one
+// string, so that a record of many calls stays small.
+type recordWire struct {
+	V     int        `json:"v"`
+	ID    string     `json:"id"`
+	By    []By       `json:"by"`
+	Calls []callWire `json:"calls"`
+}
+
+type callWire struct {
+	By      int      `json:"by"` // index in the record's By
+	Targets []string `json:"targets"`
+}
+
+// Encode returns the record as the log keeps it.
+func (r Record) Encode() ([]byte, error) {
+	w := recordWire{V: PayloadVersion, ID: r.ID, Calls: make([]callWire, len(r.Calls))}
+	known := map[By]int{}
+	for i, c := range r.Calls {
+		w.Calls[i] = callWire{indexOf(&w.By, known, c.By), encodeTargets(c.Targets)}
+	}
+	return json.Marshal(w)
+}
+
+// indexOf returns by's place in list, where it is added when it is new.
+func indexOf(list *[]By, known map[By]int, by By) int {
+	n, ok := known[by]
+	if !ok {
+		n = len(*list)
+		known[by], *list = n, append(*list, by)
+	}
+	return n
 }
 
 // DecodeRecord reads a member of the pending records.
 func DecodeRecord(body string) (Record, error) {
-	var r Record
-	if err := json.Unmarshal([]byte(body), &r); err != nil {
+	var w recordWire
+	if err := json.Unmarshal([]byte(body), &w); err != nil {
 		return Record{}, fmt.Errorf("read record: %w: %v", ErrInvalid, err)
 	}
-	if r.V < 1 || r.V > PayloadVersion {
-		return Record{}, fmt.Errorf("read record: %w: version %d: this worker reads 1 to %d; upgrade the worker first", ErrInvalid, r.V, PayloadVersion)
+	if w.V < 1 || w.V > PayloadVersion {
+		return Record{}, fmt.Errorf("read record: %w: version %d: this worker reads 1 to %d; upgrade the worker first", ErrInvalid, w.V, PayloadVersion)
+	}
+	r := Record{ID: w.ID, Calls: make([]Invalidation, len(w.Calls))}
+	for i, c := range w.Calls {
+		if c.By < 0 || c.By >= len(w.By) {
+			return Record{}, fmt.Errorf("read record: %w: call %d is by number %d of %d", ErrInvalid, i, c.By, len(w.By))
+		}
+		targets, err := decodeTargets(c.Targets)
+		if err != nil {
+			return Record{}, fmt.Errorf("read record: call %d: %w", i, err)
+		}
+		r.Calls[i] = Invalidation{Targets: targets, By: w.By[c.By]}
 	}
 	return r, nil
 }
 
 // Targets returns the targets of all calls, each once.
 func (r Record) Targets() []Target {
-	seen := map[Target]bool{}
-	var all []Target
+	if len(r.Calls) == 1 && len(r.Calls[0].Targets) == 1 {
+		return r.Calls[0].Targets
+	}
+	seen := make(map[Target]bool, len(r.Calls))
+	all := make([]Target, 0, len(r.Calls))
 	for _, c := range r.Calls {
 		for _, t := range c.Targets {
 			if !seen[t] {
@@ -67,65 +122,35 @@ func (r Record) Targets() []Target {
 	return all
 }
 
-// sampleTargets is how many of a call's targets are shown to people.
-const sampleTargets = 10
-
-// Applied says what a record removed where. Calls that were recorded together share it.
-type Applied struct {
-	Number     int64            `json:"number"`
-	At         time.Time        `json:"at"`
-	Recorded   time.Time        `json:"recorded"`
-	Took       time.Duration    `json:"took_ns"` // of the removal itself
-	Targets    int              `json:"targets"`
-	Sample     []Target         `json:"sample,omitempty"`
-	Namespaces map[string]int64 `json:"namespaces"` // release → entries removed
-	Calls      []By             `json:"calls"`
-}
-
-// Applied returns the outcome to keep of the record with that number.
-func (r Record) Applied(number int64, removed map[string]int64, took time.Duration) Applied {
-	targets := r.Targets()
-	a := Applied{
-		Number: number, At: time.Now().UTC(), Recorded: time.UnixMicro(number).UTC(), Took: took,
-		Targets: len(targets), Sample: targets[:min(sampleTargets, len(targets))], Namespaces: removed,
-	}
-	for _, c := range r.Calls[:min(sampleTargets, len(r.Calls))] {
-		a.Calls = append(a.Calls, c.By)
-	}
-	return a
-}
-
-// ReadApplied returns the outcome of a record; false while it is pending, or when so many came
-// after it that it was dropped.
-func ReadApplied(ctx context.Context, queue redis.Cmdable, keys Keys, number int64) (Applied, bool, error) {
-	n := strconv.FormatInt(number, 10)
-	found, err := queue.ZRangeByScore(ctx, keys.Applied(), &redis.ZRangeBy{Min: n, Max: n}).Result()
-	if err != nil {
-		return Applied{}, false, fmt.Errorf("read invalidation %d: %w", number, err)
-	}
-	if len(found) == 0 {
-		return Applied{Number: number}, false, nil
-	}
-	var a Applied
-	if err := json.Unmarshal([]byte(found[0]), &a); err != nil {
-		return Applied{}, false, fmt.Errorf("read invalidation %d: %w", number, err)
-	}
-	return a, true, nil
-}
-
-// ListApplied returns the outcomes of the last n records, newest first.
-func ListApplied(ctx context.Context, queue redis.Cmdable, keys Keys, n int) ([]Applied, error) {
-	found, err := queue.ZRevRange(ctx, keys.Applied(), 0, int64(n)-1).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("list invalidations: %w", err)
-	}
-	list := make([]Applied, 0, len(found))
-	for _, body := range found {
-		var a Applied
-		if err := json.Unmarshal([]byte(body), &a); err != nil {
-			return nil, fmt.Errorf("list invalidations: %w", err)
+// encodeTargets writes targets as strings: the log's members where they are printable, with a
+// capital for the kind and the name in base64 where they are not.
+func encodeTargets(targets []Target) []string {
+	all := make([]string, len(targets))
+	for i, t := range targets {
+		if printable(string(t.Name)) {
+			all[i] = t.Member()
+		} else {
+			all[i] = strings.ToUpper(string(t.Kind[:1])) + ":" + base64.StdEncoding.EncodeToString([]byte(t.Name))
 		}
-		list = append(list, a)
 	}
-	return list, nil
+	return all
+}
+
+func decodeTargets(texts []string) ([]Target, error) {
+	all := make([]Target, len(texts))
+	for i, text := range texts {
+		if len(text) > 2 && text[0] >= 'A' && text[0] <= 'Z' {
+			raw, err := base64.StdEncoding.DecodeString(text[2:])
+			if err != nil {
+				return nil, fmt.Errorf("%w: target %q: %v", ErrInvalid, text, err)
+			}
+			text = strings.ToLower(text[:2]) + string(raw)
+		}
+		t, err := ParseMember(text)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = t
+	}
+	return all, nil
 }

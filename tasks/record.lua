@@ -4,7 +4,8 @@
 -- ARGV  1 an epoch, taken when the log has none yet
 --       2 the record (unique JSON): the member of pending
 --       3 the channel that nudges the workers
---       4… the targets as log members: k:<key>, t:<tag>, p:<prefix>
+--       4 how many calls the record holds: it takes as many numbers, and its own is the first
+--       5… the targets as log members: k:<key>, t:<tag>, p:<prefix>
 --
 -- Returns {number, epoch}, both strings. A record that is still pending (its reply was lost
 -- and the caller asks again) keeps its number.
@@ -21,10 +22,25 @@ local known = redis.call('ZSCORE', pending, ARGV[2])
 if known then
   return {string.format('%.0f', tonumber(known)), epoch}
 end
-local number = string.format('%.0f', math.max(last + 1, clock))
-redis.call('HSET', meta, 'last', number)
-for i = 4, #ARGV do
-  redis.call('ZADD', string.sub(ARGV[i], 1, 2) == 'p:' and prefixes or log, number, ARGV[i])
+local first = math.max(last + 1, clock)
+local number = string.format('%.0f', first)
+redis.call('HSET', meta, 'last', string.format('%.0f', first + tonumber(ARGV[4]) - 1))
+-- Many members a command: one command a target costs the server twice as much.
+local found = {[log] = {}, [prefixes] = {}}
+for i = 5, #ARGV do
+  local key = string.sub(ARGV[i], 1, 2) == 'p:' and prefixes or log
+  local args = found[key]
+  args[#args + 1] = number
+  args[#args + 1] = ARGV[i]
+  if #args == 1000 then
+    redis.call('ZADD', key, unpack(args))
+    found[key] = {}
+  end
+end
+for key, args in pairs(found) do
+  if #args > 0 then
+    redis.call('ZADD', key, unpack(args))
+  end
 end
 redis.call('ZADD', pending, number, ARGV[2])
 redis.call('PUBLISH', ARGV[3], number)

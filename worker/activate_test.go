@@ -171,3 +171,10 @@ func TestActivateRetry(t *testing.T) {
 		t.Errorf("retries watch under several IDs %q: several watches", ids)
 	}
 }
+
+// sweepFunc is a Sweeper.
+type sweepFunc func(olderThan time.Duration) (int, error)
+
+func (f sweepFunc) Sweep(_ context.Context, olderThan time.Duration) (int, error) {
+	return f(olderThan)
+}

@@ -10,8 +10,9 @@ import (
 
 // Config is how a worker process works.
 type Config struct {
-	Lanes                 []tasks.Lane  `split_words:"true" default:"invalidate,release,warm,upkeep,health" desc:"lanes that this worker serves, separated by commas"`
-	InvalidateConcurrency int           `split_words:"true" default:"8" desc:"invalidations applied at once"`
+	Lanes                 []tasks.Lane  `split_words:"true" default:"invalidate,bulk,release,warm,upkeep,health" desc:"lanes that this worker serves, separated by commas"`
+	InvalidateConcurrency int           `split_words:"true" default:"8" desc:"tasks of the invalidate lane at once"`
+	BulkConcurrency       int           `split_words:"true" default:"2" desc:"invalidations of prefixes and very large tags at once"`
 	ReleaseConcurrency    int           `split_words:"true" default:"1" desc:"switches and rollbacks at once"`
 	WarmConcurrency       int           `split_words:"true" default:"4" desc:"warm batches at once"`
 	UpkeepConcurrency     int           `split_words:"true" default:"1" desc:"snapshots, expiries and prunings at once"`
@@ -55,13 +56,15 @@ type lane struct {
 	lane        tasks.Lane
 	poll        time.Duration // how often an idle queue is looked at
 	concurrency func(Config) int
-	// capped lanes count their tasks' starts. Invalidations are not counted: the sweep would
+	// capped lanes count their tasks' starts. Invalidations are not counted: the rounds would
 	// apply them all the same, and two round trips are half of what one takes.
 	capped bool
 }
 
 var lanes = []lane{
-	{tasks.LaneInvalidate, 10 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false},
+	// Nudges are the fast path, so this lane need not be polled often.
+	{tasks.LaneInvalidate, 50 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false},
+	{tasks.LaneBulk, 50 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false},
 	{tasks.LaneRelease, 50 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true},
 	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true},
 	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true},

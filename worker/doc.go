@@ -27,7 +27,7 @@
 //   - On an error of Redis the dequeue loop spins: [backoffHook] makes it pause.
 //   - A killed worker's task comes back after 55 to 170 seconds and costs a retry: it costs none
 //     here, is run at once then, and step 2 bounds how often. Invalidations do not wait for it:
-//     every worker sweeps the log four times a second.
+//     every worker looks at the log four times a second.
 //   - A task on its last retry is archived when its handler returns any error, even one that only
 //     says that the worker stops: such a handler is held back until asynq returns the task to
 //     its queue at the end of the grace period.

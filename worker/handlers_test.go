@@ -13,9 +13,9 @@ import (
 // verbs answers every verb with the payload it was called with.
 type verbs struct{}
 
-func (verbs) Apply(_ context.Context, n int64) (tasks.Applied, error) {
-	return tasks.Applied{Number: n}, nil
-}
+func (verbs) Apply(context.Context) (int, error) { return 1, nil }
+
+func (verbs) ApplyBulk(context.Context) (int, error) { return 1, nil }
 
 func (verbs) Run(_ context.Context, _ tasks.Job, p tasks.WarmRun) (tasks.WarmRun, error) {
 	return p, nil
@@ -58,7 +58,8 @@ func TestHandlers(t *testing.T) {
 		payload tasks.Payload
 		want    any
 	}{
-		{Invalidate(v), tasks.Invalidate{Number: 7, Targets: 1}, nil},
+		{Invalidate(v), tasks.Invalidate{Numbers: []int64{7}, Targets: 1}, nil},
+		{InvalidateBulk(v), tasks.InvalidateBulk{Number: 7, Targets: 1}, nil},
 		{WarmRun(v), tasks.WarmRun{Run: "a", Release: "r1", By: by}, tasks.WarmRun{V: version, Run: "a", Release: "r1", By: by}},
 		{WarmBatch(v), tasks.WarmBatch{Run: "a", Release: "r1", Source: "s"}, tasks.WarmBatch{V: version, Run: "a", Release: "r1", Source: "s"}},
 		{Snapshot(v), tasks.Snapshot{Release: "r1", By: by}, tasks.Snapshot{V: version, Release: "r1", By: by}},

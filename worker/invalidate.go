@@ -6,16 +6,20 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
-// An Invalidator carries out one recorded invalidation in every live namespace. It is idempotent.
-type Invalidator interface {
-	Apply(ctx context.Context, number int64) (tasks.Applied, error)
+// Invalidate handles cache:invalidate: it applies whatever is pending, the task's records among it.
+// What another worker has claimed, it leaves to that one. The outcomes are kept in the log,
+// where clients wait for them, so the task has no result of its own.
+func Invalidate(verb Applier) Handler {
+	return decoded(func(ctx context.Context, _ tasks.Job, _ tasks.Invalidate) (any, error) {
+		_, err := verb.Apply(ctx)
+		return nil, err
+	})
 }
 
-// Invalidate handles cache:invalidate. The outcome is kept in the log, where the client waits
-// for it, so the task has no result of its own.
-func Invalidate(verb Invalidator) Handler {
-	return decoded(func(ctx context.Context, _ tasks.Job, p tasks.Invalidate) (any, error) {
-		_, err := verb.Apply(ctx, p.Number)
+// InvalidateBulk handles cache:invalidate-bulk in the same way, for what needs long.
+func InvalidateBulk(verb Applier) Handler {
+	return decoded(func(ctx context.Context, _ tasks.Job, _ tasks.InvalidateBulk) (any, error) {
+		_, err := verb.ApplyBulk(ctx)
 		return nil, err
 	})
 }

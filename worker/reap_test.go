@@ -38,11 +38,11 @@ func TestReap(t *testing.T) {
 		}
 	}
 	post := tasks.Target{Kind: tasks.KindKey, Name: "post:1"}
-	number, err := log.Record(ctx, []byte(`{"v":1,"id":"a","calls":[{"targets":[{"kind":"key","name":"post:1"}],"actor":"ann"}]}`), []tasks.Target{post})
+	_, err = log.Record(ctx, tasks.Record{ID: "a", Calls: []tasks.Invalidation{{Targets: []tasks.Target{post}, By: by}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := applier.Apply(ctx, number); err != nil {
+	if _, err := applier.Apply(ctx); err != nil {
 		t.Fatal(err)
 	}
 	c.Set(ctx, tmpl.Key("r1", "post:1"), "read before the edit, written after it", 0) // and then its writer died

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -12,16 +13,22 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
-// The sweep's clock.
+// The rounds' clock.
 const (
-	sweepEvery = 250 * time.Millisecond
-	sweepAfter = time.Second      // what has been pending for longer is swept, whoever should have applied it
-	sweepPause = time.Second      // after an error
-	reapEvery  = 15 * time.Second // marks of dead writers only hold things up; nobody waits for one
+	applyEvery = 250 * time.Millisecond // what a dead worker had claimed is applied so soon after its claim
+	applyPause = time.Second            // after an error
+	reapEvery  = 15 * time.Second       // marks of dead writers only hold things up; nobody waits for one
 )
 
-// A Sweeper applies what has been pending for longer than olderThan, 0 for everything, and
-// returns how many invalidations that were. It must be safe in many workers at once.
+// An Applier carries out the pending invalidations that no other worker has claimed, and returns
+// how many. It must be safe in many workers at once. invalidation.Applier is one.
+type Applier interface {
+	Apply(ctx context.Context) (int, error)     // what is quick; leaves the rest to the bulk lane
+	ApplyBulk(ctx context.Context) (int, error) // what was left to the bulk lane
+}
+
+// A Sweeper applies what has been pending for at least olderThan, 0 for everything, whoever has
+// claimed it, and returns how many invalidations that were.
 type Sweeper interface {
 	Sweep(ctx context.Context, olderThan time.Duration) (int, error)
 }
@@ -32,17 +39,33 @@ type Reaper interface {
 	Reap(ctx context.Context) (int, error)
 }
 
-// sweep runs the sweeper and the reaper until ctx ends. A worker of the invalidate lane also
-// sweeps everything as soon as it is nudged: that is faster than any polling of a queue.
-func (w *Worker) sweep(ctx context.Context) {
-	beat := time.NewTicker(sweepEvery)
+// rounds runs the applier and the reaper until ctx ends, whatever the worker's lanes: the log, not
+// the queue, says what is to be done. A worker of the invalidate lane also applies as soon as it
+// is nudged: that is faster than any polling of a queue.
+func (w *Worker) rounds(ctx context.Context) {
+	var all sync.WaitGroup
+	if w.deps.Applier != nil {
+		nudges, stop := w.nudges(ctx)
+		defer stop()
+		all.Go(func() {
+			w.repeat(ctx, round{name: "apply", w: w, pause: applyPause}, applyEvery, nudges, w.deps.Applier.Apply)
+		})
+		all.Go(func() {
+			w.repeat(ctx, round{name: "apply bulk", w: w, pause: applyPause}, applyEvery, nil, w.deps.Applier.ApplyBulk)
+		})
+	}
+	if w.deps.Reaper != nil {
+		all.Go(func() { w.repeat(ctx, round{name: "reap", w: w, pause: reapEvery}, reapEvery, nil, w.deps.Reaper.Reap) })
+	}
+	all.Wait()
+}
+
+// repeat does work at every beat, and at every nudge, until ctx ends.
+func (w *Worker) repeat(ctx context.Context, r round, every time.Duration, nudges <-chan *redis.Message, work func(context.Context) (int, error)) {
+	beat := time.NewTicker(every)
 	defer beat.Stop()
-	nudges, stop := w.nudges(ctx)
-	defer stop()
-	sweeps := round{name: "sweep", every: 0, pause: sweepPause, w: w}
-	reaps := round{name: "reap", every: reapEvery, pause: reapEvery, w: w}
 	for {
-		olderThan := sweepAfter
+		r.run(ctx, work)
 		select {
 		case <-ctx.Done():
 			return
@@ -53,13 +76,6 @@ func (w *Worker) sweep(ctx context.Context) {
 				continue
 			}
 			drop(nudges)
-			olderThan = 0
-		}
-		if w.deps.Sweeper != nil {
-			sweeps.run(ctx, func() (int, error) { return w.deps.Sweeper.Sweep(ctx, olderThan) })
-		}
-		if w.deps.Reaper != nil {
-			reaps.run(ctx, func() (int, error) { return w.deps.Reaper.Reap(ctx) })
 		}
 	}
 }
@@ -67,14 +83,14 @@ func (w *Worker) sweep(ctx context.Context) {
 // nudges subscribes to the channel that tells of new records; a nil channel for a worker that
 // need not know.
 func (w *Worker) nudges(ctx context.Context) (<-chan *redis.Message, func()) {
-	if w.deps.Sweeper == nil || !slices.Contains(w.cfg.Lanes, tasks.LaneInvalidate) {
+	if !slices.Contains(w.cfg.Lanes, tasks.LaneInvalidate) {
 		return nil, func() {}
 	}
 	sub := w.deps.Queue.Subscribe(ctx, w.keys.Nudge())
 	return sub.Channel(redis.WithChannelSize(1000)), func() { _ = sub.Close() }
 }
 
-// drop forgets the nudges that have come meanwhile: one sweep serves them all.
+// drop forgets the nudges that have come meanwhile: one round serves them all.
 func drop(nudges <-chan *redis.Message) {
 	for {
 		select {
@@ -92,19 +108,17 @@ func drop(nudges <-chan *redis.Message) {
 // of a row.
 type round struct {
 	name    string
-	every   time.Duration
 	pause   time.Duration
 	w       *Worker
 	next    time.Time
 	failing bool
 }
 
-func (r *round) run(ctx context.Context, work func() (int, error)) {
+func (r *round) run(ctx context.Context, work func(context.Context) (int, error)) {
 	if time.Now().Before(r.next) {
 		return
 	}
-	r.next = time.Now().Add(r.every)
-	n, err := guard(work)
+	n, err := guard(func() (int, error) { return work(ctx) })
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:

@@ -30,7 +30,7 @@ type Deps struct {
 	// hooks to it and closes it.
 	Dial     func() (redis.UniversalClient, error)
 	Handlers Handlers
-	Sweeper  Sweeper // nil: this worker does not sweep
+	Applier  Applier // nil: this worker applies nothing but by its tasks
 	Reaper   Reaper  // nil: this worker does not reap
 	Log      *slog.Logger
 }
@@ -45,13 +45,13 @@ type Worker struct {
 	draining chan struct{}  // closed when Stop begins
 	running  sync.WaitGroup // handlers that have not returned
 
-	mu      sync.Mutex // guards what follows
-	started bool
-	stopped bool
-	own     redis.UniversalClient // from Dial
-	servers []*asynq.Server
-	cancel  context.CancelFunc // ends the handlers' contexts and the sweep
-	sweeps  sync.WaitGroup
+	mu         sync.Mutex // guards what follows
+	started    bool
+	stopped    bool
+	own        redis.UniversalClient // from Dial
+	servers    []*asynq.Server
+	cancel     context.CancelFunc // ends the handlers' contexts and the rounds
+	background sync.WaitGroup
 }
 
 // New returns a worker that has not been started.
@@ -104,7 +104,7 @@ func (w *Worker) Start(ctx context.Context) error {
 		}
 		w.servers = append(w.servers, s)
 	}
-	w.sweeps.Go(func() { w.sweep(base) })
+	w.background.Go(func() { w.rounds(base) })
 	w.deps.Log.Info("worker started", "app", w.deps.App, "lanes", w.cfg.Lanes)
 	return nil
 }
@@ -156,7 +156,7 @@ func (w *Worker) halt() {
 	if !wait(&w.running, stragglers) {
 		w.deps.Log.Error("handlers did not stop in time", "grace", w.cfg.GracePeriod)
 	}
-	w.sweeps.Wait()
+	w.background.Wait()
 	if err := w.own.Close(); err != nil {
 		w.deps.Log.Warn("connection not closed", "error", err)
 	}

@@ -151,9 +151,7 @@ func printApplied(w io.Writer, list []tasks.Applied) {
 	var rows [][]string
 	for _, a := range list {
 		what := fmt.Sprintf("%s; removed %s", examples(a.Sample), removed(a.Namespaces))
-		for _, by := range a.Calls[:min(1, len(a.Calls))] {
-			what += "\nby " + strings.TrimSuffix(by.Actor+": "+by.Reason, ": ")
-		}
+		what += "\nby " + strings.TrimSuffix(a.Actor+": "+a.Reason, ": ")
 		rows = append(rows, []string{
 			strconv.FormatInt(a.Number, 10), a.Recorded.Format("2006-01-02 15:04:05"), a.At.Sub(a.Recorded).Round(100 * time.Microsecond).String(),
 			strconv.Itoa(a.Targets), what,

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
@@ -144,20 +143,11 @@ func (r *rooms) pending(ctx context.Context, n int) ([]web.Pending, error) {
 	return all, nil
 }
 
-// outcome says what became of a record. It looks among the pending ones first: a record leaves them
-// and gets its outcome in one step.
+// outcome says what became of a call.
 func (r *rooms) outcome(ctx context.Context, number int64) (tasks.Applied, web.Stage, error) {
-	n := strconv.FormatInt(number, 10)
-	pending, err := r.queue.ZCount(ctx, r.keys.Pending(), n, n).Result()
-	if err != nil {
-		return tasks.Applied{}, "", fmt.Errorf("read invalidation %d: %w", number, err)
-	}
-	if pending > 0 {
+	applied, pending, err := tasks.ReadApplied(ctx, r.queue, r.keys, number)
+	if pending {
 		return tasks.Applied{Number: number}, web.StagePending, nil
-	}
-	applied, ok, err := tasks.ReadApplied(ctx, r.queue, r.keys, number)
-	if err == nil && !ok {
-		err = fmt.Errorf("invalidation %d: %w", number, tasks.ErrNotFound)
 	}
 	return applied, web.StageApplied, err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
@@ -103,6 +104,10 @@ func (r *rooms) make() (err error) {
 	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit})
 	r.ns = namespace.New(r.cache, r.tmpl, r.keys, func() namespace.Pacer { return governor.New(r.set.Pace.Pace) })
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
+	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
+		_, err := r.client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
+		return err
+	}
 	r.retirer = retire.New(retire.Rooms{
 		App: r.set.Tasks.App, Template: r.tmpl, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store,
 		Rule: r.set.Retain.Rule(), Server: retire.ServerVersion(r.cache), Logger: r.logger,
@@ -205,19 +210,20 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			return tasks.Connect("STOKER_REDIS_URL", r.set.Tasks.RedisURL)
 		},
 		Handlers: worker.Handlers{
-			tasks.TypeInvalidate: worker.Invalidate(r.applier),
-			tasks.TypeActivate:   worker.Activate(activator),
-			tasks.TypeRollback:   worker.Rollback(r.restorer),
-			tasks.TypeWarmRun:    worker.WarmRun(r.warmer),
-			tasks.TypeWarmBatch:  worker.WarmBatch(r.warmer),
-			tasks.TypeSnapshot:   worker.Snapshot(snapshotter{r.retirer}),
-			tasks.TypeExpire:     worker.Expire(r.retirer),
-			tasks.TypePrune:      worker.Prune(r.pruner(queues)),
-			tasks.TypeHealth:     worker.Health(r.monitor),
-			tasks.TypeBaseline:   worker.Baseline(r.monitor),
-			tasks.TypeWatch:      worker.Watch(r.monitor),
+			tasks.TypeInvalidate:     worker.Invalidate(r.applier),
+			tasks.TypeInvalidateBulk: worker.InvalidateBulk(r.applier),
+			tasks.TypeActivate:       worker.Activate(activator),
+			tasks.TypeRollback:       worker.Rollback(r.restorer),
+			tasks.TypeWarmRun:        worker.WarmRun(r.warmer),
+			tasks.TypeWarmBatch:      worker.WarmBatch(r.warmer),
+			tasks.TypeSnapshot:       worker.Snapshot(snapshotter{r.retirer}),
+			tasks.TypeExpire:         worker.Expire(r.retirer),
+			tasks.TypePrune:          worker.Prune(r.pruner(queues)),
+			tasks.TypeHealth:         worker.Health(r.monitor),
+			tasks.TypeBaseline:       worker.Baseline(r.monitor),
+			tasks.TypeWatch:          worker.Watch(r.monitor),
 		},
-		Sweeper: r.applier,
+		Applier: r.applier,
 		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Gone: queues.Gone},
 		Log:     r.logger,
 	})

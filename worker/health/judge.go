@@ -288,7 +288,7 @@ func patience(lane tasks.Lane) time.Duration {
 	switch lane {
 	case tasks.LaneInvalidate, tasks.LaneRelease:
 		return 1
-	case tasks.LaneHealth:
+	case tasks.LaneHealth, tasks.LaneBulk:
 		return 10
 	default:
 		return 60

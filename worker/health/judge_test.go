@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,16 +135,16 @@ func TestJudge(t *testing.T) {
 		{"lane unserved", "workers", func(s *Sample, _ *Config) { delete(s.Workers.Servers, tasks.LaneWarm) }, Fail},
 		{"workers untold", "workers", func(s *Sample, _ *Config) { s.Workers.Err = boom }, Unknown},
 
-		{"urgent lane late", "lane.invalidate", lane(0, Lane{Oldest: 31 * time.Second}), Warn},
-		{"urgent lane stuck", "lane.invalidate", lane(0, Lane{Oldest: 301 * time.Second}), Fail},
-		{"patient lane", "lane.warm", lane(2, Lane{Oldest: 29 * time.Minute}), OK},
-		{"patient lane late", "lane.warm", lane(2, Lane{Oldest: 31 * time.Minute}), Warn},
-		{"health lane late", "lane.health", lane(4, Lane{Oldest: 301 * time.Second}), Warn},
-		{"backlog", "lane.upkeep", lane(3, Lane{Waiting: 10_001}), Warn},
-		{"paused", "lane.release", lane(1, Lane{Paused: true}), Warn},
-		{"lane untold", "lane.release", lane(1, Lane{Err: boom}), Unknown},
-		{"archived", "tasks.archived", lane(2, Lane{Archived: 1}), Warn},
-		{"archived untold", "tasks.archived", lane(2, Lane{Err: boom}), Unknown},
+		{"urgent lane late", "lane.invalidate", lane(tasks.LaneInvalidate, Lane{Oldest: 31 * time.Second}), Warn},
+		{"urgent lane stuck", "lane.invalidate", lane(tasks.LaneInvalidate, Lane{Oldest: 301 * time.Second}), Fail},
+		{"patient lane", "lane.warm", lane(tasks.LaneWarm, Lane{Oldest: 29 * time.Minute}), OK},
+		{"patient lane late", "lane.warm", lane(tasks.LaneWarm, Lane{Oldest: 31 * time.Minute}), Warn},
+		{"health lane late", "lane.health", lane(tasks.LaneHealth, Lane{Oldest: 301 * time.Second}), Warn},
+		{"backlog", "lane.upkeep", lane(tasks.LaneUpkeep, Lane{Waiting: 10_001}), Warn},
+		{"paused", "lane.release", lane(tasks.LaneRelease, Lane{Paused: true}), Warn},
+		{"lane untold", "lane.release", lane(tasks.LaneRelease, Lane{Err: boom}), Unknown},
+		{"archived", "tasks.archived", lane(tasks.LaneWarm, Lane{Archived: 1}), Warn},
+		{"archived untold", "tasks.archived", lane(tasks.LaneWarm, Lane{Err: boom}), Unknown},
 
 		{"pending old", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 1, Oldest: 6 * time.Second} }, Warn},
 		{"pending stuck", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 1, Oldest: 61 * time.Second} }, Fail},
@@ -188,8 +189,9 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func lane(i int, l Lane) func(*Sample, *Config) {
+func lane(name tasks.Lane, l Lane) func(*Sample, *Config) {
 	return func(s *Sample, _ *Config) {
+		i := slices.Index(tasks.Lanes(), name)
 		l.Name = s.Lanes[i].Name
 		s.Lanes[i] = l
 	}

@@ -3,9 +3,11 @@ package invalidation
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,19 +16,24 @@ import (
 )
 
 var (
+	//go:embed claim.lua
+	claimLua string
 	//go:embed done.lua
 	doneLua string
-	//go:embed tag.lua
-	tagLua string
 
-	doneScript = redis.NewScript(doneLua)
-	tagScript  = redis.NewScript(tagLua)
+	claimScript = redis.NewScript(claimLua)
+	doneScript  = redis.NewScript(doneLua)
 )
 
 const (
-	keptOutcomes = 10_000 // of applied records
-	slice        = 500    // keys a pipeline, members a script: about 1 ms of the server
+	keptOutcomes = 20_000 // calls whose outcome is kept: some megabytes
+	roundRecords = 256    // most records that one round applies
+	roundBytes   = 1 << 20
 )
+
+// DefaultClaim is how long a worker may keep the records that it is about to apply to itself: when
+// it dies, others wait for so long.
+const DefaultClaim = time.Second
 
 // Unlinker removes a namespace's entries under a prefix of logical keys. It is idempotent and
 // returns how many entries it removed. namespace.Cache is one.
@@ -37,11 +44,17 @@ type Unlinker interface {
 // Applier carries invalidations out in the cache Redis. It is safe for concurrent use, by any
 // number of processes: applying is idempotent.
 type Applier struct {
+	// Enqueue puts a record into the bulk lane. nil leaves it to whoever calls ApplyBulk next.
+	Enqueue func(context.Context, tasks.InvalidateBulk) error
+	// Claim is [DefaultClaim] where it is 0.
+	Claim time.Duration
+
 	log   *Log
 	cache redis.UniversalClient
 	tmpl  tasks.Template
 	live  func(context.Context) ([]string, error)
 	ns    Unlinker
+	round sync.Mutex // one round at a time: those who wait find the work done, or much of it at once
 }
 
 // NewApplier returns an applier for log. live returns the releases whose namespaces receive
@@ -50,150 +63,194 @@ func NewApplier(log *Log, cache redis.UniversalClient, tmpl tasks.Template, live
 	return &Applier{log: log, cache: cache, tmpl: tmpl, live: live, ns: ns}
 }
 
-// Apply carries out the record with that number in every live namespace and takes it off
-// pending. A record that is applied already is reported as it was then. On an error the record
-// stays pending.
-func (a *Applier) Apply(ctx context.Context, number int64) (tasks.Applied, error) {
-	n := strconv.FormatInt(number, 10)
-	found, err := a.log.queue.ZRangeByScore(ctx, a.log.keys.Pending(), &redis.ZRangeBy{Min: n, Max: n}).Result()
-	if err != nil {
-		return tasks.Applied{}, fmt.Errorf("apply invalidation %d: %w", number, err)
-	}
-	if len(found) == 0 {
-		applied, _, err := tasks.ReadApplied(ctx, a.log.queue, a.log.keys, number)
-		return applied, err
-	}
-	return a.apply(ctx, number, found[0])
-}
-
-func (a *Applier) apply(ctx context.Context, number int64, body string) (tasks.Applied, error) {
-	start := time.Now()
-	fail := func(err error) (tasks.Applied, error) {
-		return tasks.Applied{}, fmt.Errorf("apply invalidation %d: %w", number, err)
-	}
-	record, err := tasks.DecodeRecord(body)
-	if err != nil {
-		return fail(err)
-	}
-	live, err := a.live(ctx) // after the record: see the package's comment
-	if err != nil {
-		return fail(err)
-	}
-	targets := record.Targets()
-	removed := make(map[string]int64, len(live))
-	for _, release := range live {
-		if removed[release], err = a.remove(ctx, release, targets); err != nil {
-			return fail(fmt.Errorf("release %q: %w", release, err))
+// Apply carries out, oldest first, the pending records that no other worker has claimed, in every
+// live namespace, and takes them off pending. What needs long it leaves to the bulk lane. It
+// returns how many records it took off. On an error they stay pending; one record that cannot
+// be read does not keep the others from being applied.
+func (a *Applier) Apply(ctx context.Context) (int, error) {
+	total := 0
+	for {
+		n, more, err := a.applyRound(ctx)
+		total += n
+		if err != nil || !more {
+			return total, err
 		}
 	}
-	applied := record.Applied(number, removed, time.Since(start))
-	outcome, err := json.Marshal(applied)
-	if err != nil {
-		return fail(err)
-	}
-	keys := []string{a.log.keys.Pending(), a.log.keys.Applied()}
-	if err := doneScript.Run(ctx, a.log.queue, keys, number, outcome, keptOutcomes).Err(); err != nil {
-		return fail(err)
-	}
-	return applied, nil
 }
 
-// Sweep applies every record that has been pending for at least olderThan, oldest first, and
-// returns how many it applied. It goes on after an error and returns the first.
-func (a *Applier) Sweep(ctx context.Context, olderThan time.Duration) (int, error) {
-	now, err := a.log.queue.Time(ctx).Result()
-	if err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
+func (a *Applier) applyRound(ctx context.Context) (applied int, more bool, err error) {
+	a.round.Lock()
+	defer a.round.Unlock()
+	found, err := a.claim(ctx, roundRecords, false)
+	if err != nil || len(found) == 0 {
+		return 0, false, err
 	}
+	b, unread, err := a.open(ctx, found)
+	if err != nil {
+		return 0, false, err
+	}
+	if err := b.remove(ctx, tagSlices); err != nil {
+		return 0, false, fmt.Errorf("apply %d invalidations: %w", len(b.records), err)
+	}
+	applied, err = a.finish(ctx, b)
+	return applied, true, errors.Join(err, unread)
+}
+
+// ApplyBulk carries out the records of the bulk lane that no other worker has claimed, one at a
+// time, and returns how many.
+func (a *Applier) ApplyBulk(ctx context.Context) (int, error) {
+	for total := 0; ; total++ {
+		found, err := a.claim(ctx, 1, true)
+		if err != nil || len(found) == 0 {
+			return total, err
+		}
+		if err := a.applyBulk(ctx, found[0]); err != nil {
+			return total, err
+		}
+	}
+}
+
+func (a *Applier) applyBulk(ctx context.Context, p pending) error {
+	release := a.hold(ctx, p.number)
+	defer release()
+	_, err := a.applyWhole(ctx, []pending{p})
+	return err
+}
+
+// applyWhole applies records with whatever is long in them, and returns how many.
+func (a *Applier) applyWhole(ctx context.Context, found []pending) (int, error) {
+	b, unread, err := a.open(ctx, found)
+	if err != nil {
+		return 0, err
+	}
+	if err := b.remove(ctx, unlimited); err != nil {
+		return 0, errors.Join(unread, fmt.Errorf("apply %d invalidations: %w", len(b.records), err))
+	}
+	for _, r := range b.records {
+		if err := a.addPartial(ctx, r); err != nil {
+			return 0, errors.Join(unread, err)
+		}
+	}
+	n, err := a.finish(ctx, b)
+	return n, errors.Join(unread, err)
+}
+
+// Sweep applies every record that has been pending for at least olderThan (0: all), whoever has
+// claimed it and whatever it takes, oldest first, and returns how many. It goes on after an
+// error. It is for those who must know that nothing is pending.
+func (a *Applier) Sweep(ctx context.Context, olderThan time.Duration) (int, error) {
 	bound := "+inf"
 	if olderThan > 0 {
+		now, err := a.log.queue.Time(ctx).Result()
+		if err != nil {
+			return 0, fmt.Errorf("sweep: %w", err)
+		}
 		bound = strconv.FormatInt(now.Add(-olderThan).UnixMicro(), 10)
 	}
-	pending, err := a.log.queue.ZRangeByScoreWithScores(ctx, a.log.keys.Pending(), &redis.ZRangeBy{Min: "-inf", Max: bound}).Result()
+	all, err := a.log.queue.ZRangeByScoreWithScores(ctx, a.log.keys.Pending(), &redis.ZRangeBy{Min: "-inf", Max: bound}).Result()
 	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
 	applied := 0
-	var first error
-	for _, z := range pending {
-		if ctx.Err() != nil {
-			return applied, ctx.Err()
+	var failed []error
+	for part := range slices.Chunk(all, sweepRecords) {
+		found := make([]pending, len(part))
+		for i, z := range part {
+			found[i] = pending{int64(z.Score), z.Member.(string)}
 		}
-		if _, err := a.apply(ctx, int64(z.Score), z.Member.(string)); err != nil {
-			if first == nil {
-				first = err
-			}
+		n, err := a.applyWhole(ctx, found)
+		applied += n
+		failed = append(failed, err)
+	}
+	return applied, errors.Join(failed...)
+}
+
+// sweepRecords is how many records a sweep applies together.
+const sweepRecords = 64
+
+// pending is a record as the log has it.
+type pending struct {
+	number int64
+	body   string
+}
+
+func (a *Applier) claimFor() time.Duration {
+	if a.Claim > 0 {
+		return a.Claim
+	}
+	return DefaultClaim
+}
+
+func (a *Applier) claim(ctx context.Context, most int, bulk bool) ([]pending, error) {
+	mode := 0
+	if bulk {
+		mode = 1
+	}
+	k := a.log.keys
+	reply, err := claimScript.Run(ctx, a.log.queue, []string{k.Pending(), k.Claims(), k.Bulk()}, most, roundBytes, a.claimFor().Microseconds(), mode).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("claim pending invalidations: %w", err)
+	}
+	found := make([]pending, 0, len(reply)/2)
+	for i := 0; i+1 < len(reply); i += 2 {
+		n, err := strconv.ParseInt(reply[i], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("claim pending invalidations: %w", err)
+		}
+		found = append(found, pending{n, reply[i+1]})
+	}
+	return found, nil
+}
+
+// open reads claimed records, and then the live set: in that order, see the package's comment. A
+// record that cannot be read is left out, and reported.
+func (a *Applier) open(ctx context.Context, found []pending) (b *batch, unread, err error) {
+	live, err := a.live(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	b = &batch{a: a, live: live, places: map[tasks.Target]int{}}
+	for _, p := range found {
+		r, err := tasks.DecodeRecord(p.body)
+		if err != nil {
+			unread = errors.Join(unread, fmt.Errorf("apply invalidation %d: %w", p.number, err))
 			continue
 		}
-		applied++
+		b.add(p.number, r)
 	}
-	return applied, first
+	return b, unread, nil
 }
 
-// remove takes targets out of one namespace and returns how many entries were there.
-func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target) (int64, error) {
-	var removed int64
-	var keys []string
-	for _, t := range targets {
-		var n int64
+// finish takes what is applied off pending, hands the rest to the bulk lane, and returns how many
+// records were taken off.
+func (a *Applier) finish(ctx context.Context, b *batch) (int, error) {
+	args := []any{keptOutcomes}
+	var long []*record
+	for _, r := range b.records {
+		if r.bulk {
+			long = append(long, r)
+			continue
+		}
+		r.outcome.At = time.Now()
+		body, err := r.outcome.Encode()
+		if err != nil {
+			return 0, fmt.Errorf("apply invalidation %d: %w", r.number, err)
+		}
+		args = append(args, r.number, len(r.outcome.Calls), body)
+	}
+	taken := 0
+	if len(args) > 1 {
+		k := a.log.keys
 		var err error
-		switch t.Kind {
-		case tasks.KindKey:
-			keys = append(keys, a.tmpl.Key(release, string(t.Name)))
-		case tasks.KindTag:
-			n, err = a.removeTag(ctx, release, string(t.Name))
-		case tasks.KindPrefix:
-			n, err = a.ns.Unlink(ctx, release, string(t.Name))
-		}
+		taken, err = doneScript.Run(ctx, a.log.queue, []string{k.Pending(), k.Applied(), k.Claims(), k.Bulk(), k.LogMeta()}, args...).Int()
 		if err != nil {
-			return removed, fmt.Errorf("remove %s %s: %w", t.Kind, t.Name, err)
-		}
-		removed += n
-	}
-	n, err := a.removeKeys(ctx, keys)
-	return removed + n, err
-}
-
-// removeKeys unlinks keys one command each: a Cluster keeps them in different slots.
-func (a *Applier) removeKeys(ctx context.Context, keys []string) (int64, error) {
-	var removed int64
-	for len(keys) > 0 {
-		part := keys[:min(slice, len(keys))]
-		keys = keys[len(part):]
-		replies, err := a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, k := range part {
-				p.Unlink(ctx, k)
-			}
-			return nil
-		})
-		if err != nil {
-			return removed, fmt.Errorf("remove %d keys: %w", len(part), err)
-		}
-		for _, r := range replies {
-			removed += r.(*redis.IntCmd).Val()
+			return 0, fmt.Errorf("take %d invalidations off pending: %w", (len(args)-1)/3, err)
 		}
 	}
-	return removed, nil
-}
-
-// removeTag looks at all members of the tag's index, those that a removal has marked as well.
-func (a *Applier) removeTag(ctx context.Context, release, tag string) (int64, error) {
-	return a.removeListed(ctx, release, a.tmpl.Key(release, tasks.TagIndex(tag)), "1")
-}
-
-// removeListed takes the entries that an index lists out of one namespace.
-func (a *Applier) removeListed(ctx context.Context, release, index, mark string) (int64, error) {
-	var removed int64
-	for cursor := "0"; ; {
-		reply, err := tagScript.Run(ctx, a.cache, []string{index}, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, mark).Slice()
-		if err != nil {
-			return removed, err
-		}
-		cursor, _ = reply[0].(string)
-		n, _ := reply[1].(int64)
-		removed += n
-		if cursor == "0" {
-			return removed, nil
+	for _, r := range long {
+		if err := a.leaveToBulk(ctx, r); err != nil {
+			return taken, err
 		}
 	}
+	return taken, nil
 }

@@ -13,12 +13,19 @@
 //
 // # Invalidating
 //
-//  1. record   one script takes a number, writes the targets, adds the record to pending
-//  2. apply    read the live set; remove the targets from every namespace in it; only then
-//     take the record off pending
-//  3. sweep    every worker applies what has been pending for over a second, whoever died
+//  1. record   one script takes a number for each call, writes the targets under the first, adds
+//     the record to pending, and nudges the workers
+//  2. claim    a worker claims pending records for a second: others leave them alone meanwhile
+//  3. apply    read the live set; remove the targets from every namespace in it; only then
+//     take the records off pending, and keep what was removed for each call
 //
-// Applying twice is harmless, so nothing is locked. A namespace that becomes live between (2)
+// A worker does 2 and 3 in rounds: when it is nudged, when a task of the invalidate lane reaches
+// it, and four times a second, whatever its lanes. So what a dead worker had claimed is applied
+// within a second or two. A round takes many records at once. What needs long (a prefix, or a tag
+// whose index has very many members) it leaves to rounds of the bulk lane, which hold their
+// claim while they work.
+//
+// Applying twice is harmless: claims save work, and nothing depends on them. A namespace that becomes live between (3)
 // reading the set and its end needs no second look: its writers' marks lie below every pending
 // number, so their own replay removes the target.
 //
@@ -55,9 +62,9 @@
 // # What happens on failure
 //
 // A caller that dies before the record's reply does not know; recording again is harmless. A
-// worker that dies while applying leaves the record pending; the next sweep applies it. A
+// worker that dies while applying leaves the record pending; when its claim ends another applies it. A
 // writer that dies leaves its mark open; its retry goes on from it, and when its task is gone
-// for good the sweep replays and closes it. When the queue Redis is lost, the epoch changes:
+// for good the reaper replays and closes it. When the queue Redis is lost, the epoch changes:
 // every older mark fails Fresh, and nothing is restored on the strength of it.
 //
 // # Not promised

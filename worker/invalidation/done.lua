@@ -1,12 +1,26 @@
--- Takes an applied record off pending and keeps what it removed.
+-- Takes applied records off pending and keeps what they removed.
 --
--- KEYS  1 pending   2 applied
--- ARGV  1 the record's number   2 the outcome (JSON)   3 how many outcomes are kept
+-- KEYS  1 pending   2 applied   3 claims   4 the numbers left to the bulk lane   5 log:meta
+-- ARGV  1 how many calls' outcomes are kept, about
+--       2… for each record: its number, how many calls it has, its outcome (JSON, which begins
+--       with {"count":<calls>)
 --
--- Returns 1, or 0 when another worker was first: its outcome stands.
-if redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[1]) == 0 then
-  return 0
+-- Returns how many were taken off. One that another worker has applied already is not: the first
+-- outcome stands.
+local total = tonumber(redis.call('HGET', KEYS[5], 'outcomes') or '0')
+local taken = 0
+for i = 2, #ARGV, 3 do
+  if redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[i], ARGV[i]) > 0 then
+    redis.call('ZADD', KEYS[2], ARGV[i], ARGV[i + 2])
+    total = total + tonumber(ARGV[i + 1])
+    taken = taken + 1
+  end
+  redis.call('ZREM', KEYS[3], ARGV[i])
+  redis.call('SREM', KEYS[4], ARGV[i])
 end
-redis.call('ZADD', KEYS[2], ARGV[1], ARGV[2])
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -tonumber(ARGV[3]) - 1)
-return 1
+while total > tonumber(ARGV[1]) and redis.call('ZCARD', KEYS[2]) > 1 do
+  local oldest = redis.call('ZPOPMIN', KEYS[2])
+  total = total - tonumber(string.match(oldest[1], '^{"count":(%d+)') or '1')
+end
+redis.call('HSET', KEYS[5], 'outcomes', string.format('%.0f', total))
+return taken

@@ -2,9 +2,9 @@ package invalidation
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -82,28 +82,23 @@ func (s *site) has(release, key string) bool {
 	return s.rdb.Exists(ctx, s.tmpl.Key(release, key)).Val() == 1
 }
 
-func encode(targets []tasks.Target) string {
-	raw, err := json.Marshal(targets)
-	if err != nil {
-		panic(err) // plain data: cannot fail
-	}
-	return string(raw)
-}
-
-var unique int
+var (
+	unique int
+	ann    = tasks.By{Actor: "ann"}
+)
 
 func (s *site) record(targets ...tasks.Target) int64 {
 	s.Helper()
 	unique++
-	body := fmt.Sprintf(`{"v":1,"id":"%d","calls":[{"actor":"ann","targets":%s}]}`, unique, encode(targets))
-	n, err := s.log.Record(ctx, []byte(body), targets)
+	n, err := s.log.Record(ctx, tasks.Record{ID: strconv.Itoa(unique), Calls: []tasks.Invalidation{{Targets: targets, By: ann}}})
 	s.check(err)
 	return n
 }
 
 func (s *site) invalidate(targets ...tasks.Target) {
 	s.Helper()
-	_, err := s.apply.Apply(ctx, s.record(targets...))
+	s.record(targets...)
+	_, err := s.apply.Sweep(ctx, 0)
 	s.check(err)
 }
 
@@ -111,43 +106,6 @@ func key(name string) tasks.Target { return tasks.Target{Kind: tasks.KindKey, Na
 func tag(name string) tasks.Target { return tasks.Target{Kind: tasks.KindTag, Name: tasks.Bytes(name)} }
 func prefix(name string) tasks.Target {
 	return tasks.Target{Kind: tasks.KindPrefix, Name: tasks.Bytes(name)}
-}
-
-func TestApplyRemovesFromEveryLiveNamespace(t *testing.T) {
-	s := newSite(t, "r1", "r2")
-	odd := "a\x00 *[b]\xff"
-	for _, release := range []string{"r1", "r2", "r10", "gone"} {
-		s.put(release, "post:1")
-		s.put(release, odd)
-		s.put(release, "page:/a", "author:ann")
-		s.put(release, "page:/b", "author:ann", "author:bob")
-		s.put(release, "nav:top")
-		s.put(release, "navigation")
-	}
-	n := s.record(key("post:1"), key(odd), tag("author:ann"), prefix("nav:"))
-	got, err := s.apply.Apply(ctx, n)
-	s.check(err)
-	if got.Namespaces["r1"] != 5 || got.Namespaces["r2"] != 5 || len(got.Namespaces) != 2 {
-		t.Errorf("removed %v, want 5 entries in r1 and in r2", got.Namespaces)
-	}
-	for _, release := range []string{"r1", "r2"} {
-		for _, k := range []string{"post:1", odd, "page:/a", "page:/b", "nav:top"} {
-			if s.has(release, k) {
-				t.Errorf("%s still has %q", release, k)
-			}
-		}
-		if !s.has(release, "navigation") {
-			t.Errorf("%s lost a neighbour of the prefix", release)
-		}
-	}
-	for _, release := range []string{"r10", "gone"} {
-		if !s.has(release, "post:1") || !s.has(release, "page:/a") || !s.has(release, "nav:top") {
-			t.Errorf("%s, which is not live, was touched", release)
-		}
-	}
-	if again, err := s.apply.Apply(ctx, n); err != nil || again.Number != n || again.Namespaces["r1"] != 5 {
-		t.Errorf("applied again: got %+v, %v, want the first outcome", again, err)
-	}
 }
 
 func TestLargeTagsLeaveInSlices(t *testing.T) {

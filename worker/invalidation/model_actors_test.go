@@ -20,21 +20,26 @@ import (
 // recorded, the record is applied.
 func (w *world) edit(key string, kind tasks.Kind, gone bool) func(context.Context, *actor) error {
 	targets := []tasks.Target{w.target(key, kind)}
-	var record []byte
+	var record *tasks.Record
 	return func(ctx context.Context, a *actor) error {
 		if record == nil {
 			if err := a.step("edit "+key, func() error { w.bump(key, gone); return nil }); err != nil {
 				return err
 			}
-			record = w.record(targets...)
+			r := w.record(targets...)
+			record = &r
 		}
 		a.executed = func() { w.promise(targets) }
-		number, err := w.log.Record(ctx, record, targets)
+		_, err := w.log.Record(ctx, *record)
 		a.executed = nil
 		if err != nil {
 			return err // asked again: harmless
 		}
-		_, err = w.applier.Apply(ctx, number)
+		worker := w.newApplier()
+		if _, err = worker.Apply(ctx); err != nil {
+			return err
+		}
+		_, err = worker.ApplyBulk(ctx)
 		return err
 	}
 }

@@ -206,9 +206,9 @@ func (w *world) settled() string {
 	}
 	w.promise(tags)
 	ctx = w.alone("edit")
-	n, err := w.log.Record(ctx, w.record(tags...), tags)
+	_, err = w.log.Record(ctx, w.record(tags...))
 	w.must(err)
-	_, err = w.applier.Apply(ctx, n)
+	_, err = w.applier.Apply(ctx)
 	w.must(err)
 	if bad := w.stale(nil); bad != "" {
 		return bad + ", which its tags do not find"

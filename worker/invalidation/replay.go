@@ -31,13 +31,16 @@ func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed,
 	done := Replayed{Through: status.Last}
 	for _, key := range []string{a.log.keys.Log(), a.log.keys.Prefixes()} {
 		err := a.log.each(ctx, key, m.Number, status.Last, func(targets []tasks.Target) error {
-			n, err := a.remove(ctx, release, targets)
-			done.Removed += n
-			done.Targets += int64(len(targets))
-			if err == nil {
-				n, err = a.removeCopies(ctx, release, targets)
+			removed, _, err := a.remove(ctx, release, targets, unlimited)
+			if err != nil {
+				return err
+			}
+			for _, n := range removed {
 				done.Removed += n
 			}
+			done.Targets += int64(len(targets))
+			n, err := a.removeCopies(ctx, release, targets)
+			done.Removed += n
 			return err
 		})
 		if err != nil {
@@ -62,7 +65,7 @@ func (a *Applier) removeCopies(ctx context.Context, release string, targets []ta
 			if other == release {
 				continue
 			}
-			n, err := a.removeListed(ctx, release, a.tmpl.Key(other, tasks.TagIndex(string(t.Name))), "0")
+			n, err := a.removeListed(ctx, release, a.tmpl.Key(other, tasks.TagIndex(string(t.Name))))
 			removed += n
 			if err != nil {
 				return removed, fmt.Errorf("remove copies of %s from %q: %w", t, other, err)

@@ -198,7 +198,7 @@ func (g *rig) record1() release.Record {
 }
 
 func (g *rig) invalidate(targets ...tasks.Target) int64 {
-	n, err := g.log.Record(context.Background(), fmt.Appendf(nil, `{"v":1,"id":%q,"calls":[{"targets":%s,"actor":"ann"}]}`, time.Now(), encode(targets)), targets)
+	n, err := g.log.Record(context.Background(), tasks.Record{ID: fmt.Sprint(time.Now()), Calls: []tasks.Invalidation{{Targets: targets, By: by}}})
 	must(g.t, err)
 	return n
 }

@@ -196,16 +196,25 @@ func (a *api) recordOne(ctx context.Context, call tasks.Invalidation) (int64, er
 	return receipt.Number, err
 }
 
-// outcome answers what became of an invalidation. It leaves out who asked and for what: others'
-// calls may share the number.
+// outcome answers what became of a call. It leaves out who asked and for what: an app's token may
+// ask for any number.
 type outcome struct {
 	Number   int64            `json:"number"`
 	Status   Stage            `json:"status"`
 	Recorded time.Time        `json:"recorded"`
 	Applied  *time.Time       `json:"applied,omitempty"`
-	TookMS   *float64         `json:"took_ms,omitempty"` // of the removal itself
-	Targets  *int             `json:"targets,omitempty"` // of all calls that share the number
-	Removed  map[string]int64 `json:"removed,omitzero"`  // release → entries
+	TookMS   *float64         `json:"took_ms,omitempty"` // of the removal itself, in the slowest release
+	Targets  *int             `json:"targets,omitempty"`
+	Removed  map[string]int64 `json:"removed,omitzero"` // release → entries
+}
+
+// slowest returns the longest of the durations.
+func slowest(took map[string]time.Duration) time.Duration {
+	var longest time.Duration
+	for _, d := range took {
+		longest = max(longest, d)
+	}
+	return longest
 }
 
 func (a *api) show(w http.ResponseWriter, r *http.Request) error {
@@ -217,14 +226,14 @@ func (a *api) show(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	applied, stage, err := a.applied(ctx, number)
 	if errors.Is(err, tasks.ErrNotFound) {
-		return newProblem(http.StatusNotFound, "No invalidation has the number %d: it was never given, or was applied so long ago that only the newest 10,000 are still known.", number)
+		return newProblem(http.StatusNotFound, "No invalidation has the number %d: it was never given, or was applied so long ago that only the newest 20,000 are still known.", number)
 	}
 	if err != nil {
 		return err
 	}
 	o := outcome{Number: number, Status: stage, Recorded: time.UnixMicro(number).UTC()}
 	if stage == StageApplied {
-		took := float64(applied.Took.Microseconds()) / 1000
+		took := float64(slowest(applied.Took).Microseconds()) / 1000
 		o.Applied, o.TookMS, o.Targets, o.Removed = &applied.At, &took, &applied.Targets, applied.Namespaces
 	}
 	answer(w, "application/json", http.StatusOK, o)

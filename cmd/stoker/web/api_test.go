@@ -50,7 +50,7 @@ func newAPISite(t *testing.T, cfg Config, change ...func(*Deps)) *apiSite {
 	applier := invalidation.NewApplier(invalidation.Open(s.queue, keys, invalidation.Config{}), s.queue, tmpl, live, nil)
 	s.apply = func(number int64) {
 		t.Helper()
-		if _, err := applier.Apply(t.Context(), number); err != nil {
+		if _, err := applier.Apply(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,13 +65,9 @@ func newAPISite(t *testing.T, cfg Config, change ...func(*Deps)) *apiSite {
 			return receipt, err
 		}
 		d.Applied = func(ctx context.Context, number int64) (tasks.Applied, Stage, error) {
-			n := fmt.Sprint(number)
-			if s.queue.ZCount(ctx, keys.Pending(), n, n).Val() > 0 {
+			a, pending, err := tasks.ReadApplied(ctx, s.queue, keys, number)
+			if pending {
 				return tasks.Applied{Number: number}, StagePending, nil
-			}
-			a, ok, err := tasks.ReadApplied(ctx, s.queue, keys, number)
-			if err == nil && !ok {
-				err = tasks.ErrNotFound
 			}
 			return a, StageApplied, err
 		}

@@ -3,7 +3,6 @@
 package verbtest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -172,12 +171,9 @@ func (w *World) Purge(id string) {
 func (w *World) Invalidate(targets ...tasks.Target) int64 {
 	w.T.Helper()
 	w.records++
-	body, err := json.Marshal(tasks.Record{
-		V: tasks.PayloadVersion, ID: fmt.Sprint("record ", w.records),
-		Calls: []tasks.Invalidation{{Targets: targets, By: By}},
+	number, err := w.Log.Record(w.T.Context(), tasks.Record{
+		ID: fmt.Sprint("record ", w.records), Calls: []tasks.Invalidation{{Targets: targets, By: By}},
 	})
-	w.Must(err)
-	number, err := w.Log.Record(w.T.Context(), body, targets)
 	w.Must(err)
 	return number
 }

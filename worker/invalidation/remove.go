@@ -1,0 +1,179 @@
+package invalidation
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"math"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+var (
+	//go:embed tag.lua
+	tagLua string
+
+	tagScript = redis.NewScript(tagLua)
+)
+
+const (
+	slice     = 500 // keys a pipeline, members a script: about 1 ms of the server
+	tagSlices = 20  // of a tag's index that a round looks at: what needs more is for the bulk lane
+	unlimited = math.MaxInt
+)
+
+// remove takes targets out of one namespace. It returns how many entries were there for each, and
+// the places of those that it has not finished: a prefix, which needs a walk over the whole
+// namespace, or a tag whose index has more than so many slices.
+func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target, slices int) (removed []int64, unfinished []int, err error) {
+	removed = make([]int64, len(targets))
+	var keys, indexes []string
+	var ofKeys, ofIndexes []int // places in targets
+	for i, t := range targets {
+		switch t.Kind {
+		case tasks.KindKey:
+			keys, ofKeys = append(keys, a.tmpl.Key(release, string(t.Name))), append(ofKeys, i)
+		case tasks.KindTag:
+			indexes, ofIndexes = append(indexes, a.tmpl.Key(release, tasks.TagIndex(string(t.Name)))), append(ofIndexes, i)
+		case tasks.KindPrefix:
+			if slices != unlimited {
+				unfinished = append(unfinished, i)
+				continue
+			}
+			if removed[i], err = a.ns.Unlink(ctx, release, string(t.Name)); err != nil {
+				return nil, nil, fmt.Errorf("release %q: remove %s: %w", release, t, err)
+			}
+		}
+	}
+	if err := a.removeKeys(ctx, keys, func(i int, n int64) { removed[ofKeys[i]] = n }); err != nil {
+		return nil, nil, fmt.Errorf("release %q: %w", release, err)
+	}
+	long, err := a.removeTags(ctx, release, indexes, slices, func(i int, n int64) { removed[ofIndexes[i]] += n })
+	if err != nil {
+		return nil, nil, fmt.Errorf("release %q: %w", release, err)
+	}
+	for _, i := range long {
+		unfinished = append(unfinished, ofIndexes[i])
+	}
+	return removed, unfinished, nil
+}
+
+// removeKeys unlinks keys one command each: a Cluster keeps them in different slots.
+func (a *Applier) removeKeys(ctx context.Context, keys []string, count func(i int, n int64)) error {
+	for from := 0; from < len(keys); from += slice {
+		part := keys[from:min(from+slice, len(keys))]
+		replies, err := a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, k := range part {
+				p.Unlink(ctx, k)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("remove %d keys: %w", len(part), err)
+		}
+		for i, r := range replies {
+			count(from+i, r.(*redis.IntCmd).Val())
+		}
+	}
+	return nil
+}
+
+// removeTags removes what indexes list, a slice of each in turn, and returns the places of those
+// that have more than so many slices. It looks at all members, those that a removal has marked
+// as well.
+func (a *Applier) removeTags(ctx context.Context, release string, indexes []string, slices int, count func(i int, n int64)) (unfinished []int, err error) {
+	cursors := make([]string, len(indexes))
+	open := make([]int, len(indexes))
+	for i := range indexes {
+		cursors[i], open[i] = "0", i
+	}
+	for ; len(open) > 0 && slices > 0; slices-- {
+		var next []int
+		for from := 0; from < len(open); from += tagsAtOnce {
+			part := open[from:min(from+tagsAtOnce, len(open))]
+			replies, err := a.tagSlices(ctx, release, indexes, cursors, part)
+			if err != nil {
+				return nil, fmt.Errorf("remove %d tags: %w", len(part), err)
+			}
+			for j, i := range part {
+				count(i, replies[j].removed)
+				if cursors[i] = replies[j].cursor; cursors[i] != "0" {
+					next = append(next, i)
+				}
+			}
+		}
+		open = next
+	}
+	return open, nil
+}
+
+// tagsAtOnce is how many tags' slices share a pipeline: most tags have few members.
+const tagsAtOnce = 100
+
+type tagSlice struct {
+	cursor  string
+	removed int64
+}
+
+// tagSlices removes one slice of each of the indexes at these places.
+func (a *Applier) tagSlices(ctx context.Context, release string, indexes, cursors []string, places []int) ([]tagSlice, error) {
+	run := func() ([]redis.Cmder, error) {
+		return a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, i := range places {
+				tagScript.EvalSha(ctx, p, []string{indexes[i]}, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursors[i], slice, "1")
+			}
+			return nil
+		})
+	}
+	replies, err := run()
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if err := tagScript.Load(ctx, a.cache).Err(); err != nil {
+			return nil, err
+		}
+		replies, err = run()
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := make([]tagSlice, len(replies))
+	for i, r := range replies {
+		if found[i], err = readTagSlice(r.(*redis.Cmd)); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func readTagSlice(r *redis.Cmd) (tagSlice, error) {
+	reply, err := r.Slice()
+	if err != nil {
+		return tagSlice{}, err
+	}
+	var s tagSlice
+	if len(reply) == 2 {
+		var isText, isNumber bool
+		s.cursor, isText = reply[0].(string)
+		if s.removed, isNumber = reply[1].(int64); isText && isNumber {
+			return s, nil
+		}
+	}
+	return tagSlice{}, fmt.Errorf("want a cursor and a count, got %v", reply)
+}
+
+// removeListed takes the entries that another namespace's index lists out of this one.
+func (a *Applier) removeListed(ctx context.Context, release, index string) (int64, error) {
+	var removed int64
+	for cursor := "0"; ; {
+		s, err := readTagSlice(tagScript.Run(ctx, a.cache, []string{index}, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, "0"))
+		if err != nil {
+			return removed, err
+		}
+		cursor = s.cursor
+		removed += s.removed
+		if cursor == "0" {
+			return removed, nil
+		}
+	}
+}
