@@ -59,11 +59,12 @@ func (j *Journal) Record(ctx context.Context, r Record) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record invalidation: %w", err)
 	}
-	targets := r.Targets()
-	args := make([]any, 0, 4+len(targets))
+	args := make([]any, 0, 4+len(r.Calls))
 	args = append(args, rand.Text(), body, j.keys.Nudge(), len(r.Calls))
-	for _, t := range targets {
-		args = append(args, t.Member())
+	for _, c := range r.Calls {
+		for _, t := range c.Targets {
+			args = append(args, t.Member())
+		}
 	}
 	reply, err := recordScript.Run(ctx, j.queue, []string{j.keys.LogMeta(), j.keys.Log(), j.keys.Prefixes(), j.keys.Pending()}, args...).StringSlice()
 	if err != nil {

@@ -209,7 +209,7 @@ func (a *Applier) open(ctx context.Context, found []pending) (b *batch, unread, 
 	if err != nil {
 		return nil, nil, err
 	}
-	b = &batch{a: a, live: live, places: map[tasks.Target]int{}}
+	b = &batch{a: a, live: live, places: make(map[tasks.Target]int, len(found))}
 	for _, p := range found {
 		r, err := tasks.DecodeRecord(p.body)
 		if err != nil {
