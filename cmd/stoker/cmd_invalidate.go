@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 )
 
 func (c *cli) invalidateCommand() *cobra.Command {
@@ -86,25 +88,18 @@ func removed(namespaces map[string]int64) string {
 	return strings.Join(all, ", ")
 }
 
-// preview is what an invalidation would remove from one namespace.
-type preview struct {
-	Release string        `json:"release"`
-	Entries int64         `json:"entries"`
-	Sample  []tasks.Bytes `json:"sample,omitempty"`
-}
-
 func (c *cli) previewInvalidation(ctx context.Context, r *rooms, targets []tasks.Target) error {
 	live, err := r.ledger.Live(ctx)
 	if err != nil {
 		return err
 	}
-	all := []preview{}
+	all := []invalidation.Preview{}
 	for _, id := range live {
-		n, sample, err := r.applier.Preview(ctx, id, targets)
+		p, err := r.applier.Preview(ctx, id, targets)
 		if err != nil {
 			return err
 		}
-		all = append(all, preview{id, n, sample})
+		all = append(all, p)
 	}
 	return c.show(all, func(w io.Writer) {
 		if len(all) == 0 {
@@ -113,9 +108,9 @@ func (c *cli) previewInvalidation(ctx context.Context, r *rooms, targets []tasks
 		}
 		var rows [][]string
 		for _, p := range all {
-			rows = append(rows, []string{p.Release, strconv.FormatInt(p.Entries, 10), examples(p.Sample)})
+			rows = append(rows, []string{p.Release, strconv.FormatInt(p.Entries, 10), humanize.IBytes(uint64(p.Bytes)), examples(p.Sample)})
 		}
-		table(w, []string{"RELEASE", "WOULD REMOVE", "FOR EXAMPLE"}, rows)
+		table(w, []string{"RELEASE", "WOULD REMOVE", "MEMORY", "FOR EXAMPLE"}, rows)
 	})
 }
 

@@ -4,72 +4,119 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/alphanode/stoker/tasks"
 )
 
 // previewed bounds the keys that a preview shows.
 const previewed = 10
 
-// Preview counts the entries that targets would remove from one namespace, and names some. An
-// entry that several targets name counts once for each.
-func (a *Applier) Preview(ctx context.Context, release string, targets []tasks.Target) (int64, []tasks.Bytes, error) {
-	var n int64
-	var sample []tasks.Bytes
-	see := func(logical string) {
-		n++
-		if len(sample) < previewed {
-			sample = append(sample, tasks.Bytes(logical))
-		}
-	}
-	for _, t := range targets {
-		var err error
-		switch t.Kind {
-		case tasks.KindKey:
-			err = a.previewKeys(ctx, release, []string{string(t.Name)}, see)
-		case tasks.KindTag:
-			var members []string
-			if members, err = a.cache.ZRange(ctx, a.tmpl.Key(release, tasks.TagIndex(string(t.Name))), 0, -1).Result(); err == nil {
-				err = a.previewKeys(ctx, release, members, see)
-			}
-		case tasks.KindPrefix:
-			err = a.previewPrefix(ctx, release, string(t.Name), see)
-		}
-		if err != nil {
-			return n, sample, fmt.Errorf("preview %s in release %q: %w", t, release, err)
-		}
-	}
-	return n, sample, nil
+// Preview is what targets would remove from one namespace.
+type Preview struct {
+	Release string        `json:"release"`
+	Entries int64         `json:"entries"` // each counts once, however many targets name it
+	Bytes   int64         `json:"bytes"`   // of the server's memory, as MEMORY USAGE tells it
+	Sample  []tasks.Bytes `json:"sample,omitempty"`
 }
 
-func (a *Applier) previewKeys(ctx context.Context, release string, logical []string, see func(string)) error {
-	for len(logical) > 0 {
-		part := logical[:min(slice, len(logical))]
-		logical = logical[len(part):]
-		pipe := a.cache.Pipeline()
-		for _, l := range part {
-			pipe.Exists(ctx, a.tmpl.Key(release, l))
+// Preview says what targets would remove from one namespace. It keeps the keys of what it finds in
+// memory.
+func (a *Applier) Preview(ctx context.Context, release string, targets []tasks.Target) (Preview, error) {
+	p := previewing{a: a, Preview: Preview{Release: release}, seen: map[string]bool{}}
+	for _, t := range targets {
+		if err := p.target(ctx, t); err != nil {
+			return Preview{}, fmt.Errorf("preview %s in release %q: %w", t, release, err)
 		}
-		replies, err := pipe.Exec(ctx)
+	}
+	return p.Preview, nil
+}
+
+// previewing is a preview under way.
+type previewing struct {
+	Preview
+	a    *Applier
+	seen map[string]bool // logical keys
+}
+
+func (p *previewing) target(ctx context.Context, t tasks.Target) error {
+	switch t.Kind {
+	case tasks.KindTag:
+		return p.tag(ctx, string(t.Name))
+	case tasks.KindPrefix:
+		return p.prefix(ctx, string(t.Name))
+	}
+	return p.keys(ctx, []string{string(t.Name)})
+}
+
+func (p *previewing) tag(ctx context.Context, tag string) error {
+	index := p.a.tmpl.Key(p.Release, tasks.TagIndex(tag))
+	var cursor uint64
+	for {
+		// Members and scores take turns.
+		page, next, err := p.a.cache.ZScan(ctx, index, cursor, "", slice).Result()
 		if err != nil {
 			return err
 		}
-		for i, r := range replies {
-			if r.(interface{ Val() int64 }).Val() == 1 {
-				see(part[i])
+		members := make([]string, 0, len(page)/2)
+		for i := 0; i < len(page); i += 2 {
+			members = append(members, page[i])
+		}
+		if err := p.keys(ctx, members); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+func (p *previewing) prefix(ctx context.Context, prefix string) error {
+	var page []string
+	it := p.a.cache.Scan(ctx, 0, p.a.tmpl.Match(p.Release, prefix), slice).Iterator()
+	for it.Next(ctx) {
+		if logical, ok := p.a.tmpl.Logical(p.Release, it.Val()); ok {
+			if page = append(page, logical); len(page) == slice {
+				if err := p.keys(ctx, page); err != nil {
+					return err
+				}
+				page = page[:0]
+			}
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	return p.keys(ctx, page)
+}
+
+// keys adds the entries that are there to the preview.
+func (p *previewing) keys(ctx context.Context, logical []string) error {
+	for from := 0; from < len(logical); from += slice {
+		part := logical[from:min(from+slice, len(logical))]
+		pipe := p.a.cache.Pipeline()
+		sizes := make([]*redis.IntCmd, len(part))
+		for i, l := range part {
+			sizes[i] = pipe.MemoryUsage(ctx, p.a.tmpl.Key(p.Release, l))
+		}
+		if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+			return err
+		}
+		for i, size := range sizes {
+			bytes, err := size.Result()
+			if err == redis.Nil || p.seen[part[i]] {
+				continue // it is not there, or counted
+			}
+			if err != nil {
+				return err
+			}
+			p.seen[part[i]] = true
+			p.Entries++
+			p.Bytes += bytes
+			if len(p.Sample) < previewed {
+				p.Sample = append(p.Sample, tasks.Bytes(part[i]))
 			}
 		}
 	}
 	return nil
-}
-
-func (a *Applier) previewPrefix(ctx context.Context, release, prefix string, see func(string)) error {
-	found := map[string]bool{} // SCAN may return a key twice
-	it := a.cache.Scan(ctx, 0, a.tmpl.Match(release, prefix), slice).Iterator()
-	for it.Next(ctx) {
-		if logical, ok := a.tmpl.Logical(release, it.Val()); ok && !found[logical] {
-			found[logical] = true
-			see(logical)
-		}
-	}
-	return it.Err()
 }
