@@ -98,6 +98,7 @@ func (r *rooms) web() (*web.Server, error) {
 			s, err := r.log.Status(ctx)
 			return web.LogStatus{Pending: s.Pending, OldestPending: s.OldestPending, Last: s.Last, Targets: s.Targets}, err
 		},
+		Lag:     r.log.Lag,
 		Pending: r.pending,
 		Usage: func(ctx context.Context, id string) (web.Usage, error) {
 			u, err := r.ns.Usage(ctx, id)

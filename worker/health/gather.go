@@ -108,7 +108,9 @@ func (m *Monitor) laneServers(context.Context) (map[tasks.Lane]int, error) {
 
 func (m *Monitor) gatherInvalidations(ctx context.Context) Invalidations {
 	st, err := ask(ctx, m.cfg.HealthTimeout, m.d.Log.Status)
-	return Invalidations{Pending: st.Pending, Oldest: st.OldestPending, Err: err}
+	i := Invalidations{Pending: st.Pending, Oldest: st.OldestPending, Err: err}
+	i.Lag, i.LagErr = ask(ctx, m.cfg.HealthTimeout, m.d.Log.Lag)
+	return i
 }
 
 // gatherReleases reads the ledger once for all that is asked of it, and counts the active

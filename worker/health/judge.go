@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 )
 
 // Judge turns a sample into checks, in a fixed order. It is pure.
@@ -33,6 +34,7 @@ func Judge(s Sample, cfg Config) []Check {
 	return append(checks,
 		judgeArchived(s.Lanes),
 		judgePending(s.Invalidations, cfg),
+		judgeLag(s.Invalidations, cfg),
 		judgeEntries(s.Active, cfg),
 		judgeSnapshots(s.Snapshots, s.At, cfg),
 		judgeRollback(s.Rollback),
@@ -357,6 +359,40 @@ func judgePending(i Invalidations, cfg Config) Check {
 	}
 	c.Remedy = "stale pages may be served: check that a worker runs, that the cache Redis answers, and what the worker logs"
 	return c
+}
+
+// judgeLag: what is pending now may be little, and yet all that was applied lately may have come
+// late. The thresholds are those of the oldest pending invalidation: to whoever sees a stale page
+// it is the same wait. The 99th percentile, because a single bulk invalidation may take its time.
+func judgeLag(i Invalidations, cfg Config) Check {
+	c := Check{Name: "invalidations.lag", Status: OK, Value: i.Lag.P99.Seconds()}
+	switch {
+	case i.LagErr != nil:
+		return unknown(c, "how long invalidations took", i.LagErr)
+	case i.Lag.Calls == 0:
+		c.Detail = fmt.Sprintf("none was applied in the last %v", invalidation.LagWindow)
+		return c
+	}
+	c.Detail = fmt.Sprintf("%d applied in the last %v, from the call to gone everywhere: half within %v, 99%% within %v, the slowest %v",
+		i.Lag.Calls, invalidation.LagWindow, brief(i.Lag.P50), brief(i.Lag.P99), brief(i.Lag.Max))
+	switch {
+	case i.Lag.P99 > cfg.HealthPendingFail:
+		c.Status = Fail
+	case i.Lag.P99 > cfg.HealthPendingWarn:
+		c.Status = Warn
+	default:
+		return c
+	}
+	c.Remedy = fmt.Sprintf("expected 99%% within %v: start more workers, look for large tags and prefixes (stoker invalidations), and compare the clocks of the worker and the queue Redis (stoker doctor)", cfg.HealthPendingWarn)
+	return c
+}
+
+// brief shows a duration to three figures or so.
+func brief(d time.Duration) time.Duration {
+	if d < 10*time.Millisecond {
+		return d.Round(10 * time.Microsecond)
+	}
+	return d.Round(time.Millisecond)
 }
 
 // judgeEntries: a cache that holds much less than its certificate promised has been flushed,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 )
 
 var testNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -148,6 +149,13 @@ func TestJudge(t *testing.T) {
 
 		{"pending old", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 1, Oldest: 6 * time.Second} }, Warn},
 		{"pending stuck", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 1, Oldest: 61 * time.Second} }, Fail},
+		{"lag none", "invalidations.lag", func(s *Sample, _ *Config) { s.Invalidations.Lag = invalidation.Lag{} }, OK},
+		{"lag high", "invalidations.lag", func(s *Sample, _ *Config) { s.Invalidations.Lag = invalidation.Lag{Calls: 9, P99: 6 * time.Second} }, Warn},
+		{"lag of one", "invalidations.lag", func(s *Sample, _ *Config) {
+			s.Invalidations.Lag = invalidation.Lag{Calls: 900, P99: time.Second, Max: time.Hour}
+		}, OK},
+		{"lag very high", "invalidations.lag", func(s *Sample, _ *Config) { s.Invalidations.Lag = invalidation.Lag{Calls: 9, P99: 2 * time.Minute} }, Fail},
+		{"lag not known", "invalidations.lag", func(s *Sample, _ *Config) { s.Invalidations.LagErr = errors.New("no") }, Unknown},
 		{"pending fresh", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 900, Oldest: 5 * time.Second} }, OK},
 		{"log untold", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations.Err = boom }, Unknown},
 

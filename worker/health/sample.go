@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 )
 
 // Sample is all that a health report is judged by. Each part has an Err of its own: what could
@@ -42,6 +43,8 @@ type Invalidations struct {
 	Pending int
 	Oldest  time.Duration
 	Err     error
+	Lag     invalidation.Lag // of those applied in the last minutes
+	LagErr  error
 }
 
 // Active is the active release beside its certificate.

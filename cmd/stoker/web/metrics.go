@@ -38,6 +38,7 @@ var (
 	descActive        = desc("active_release_info", "1 for the release that is served.", "release")
 	descPending       = desc("pending_invalidations", "Invalidations recorded and not yet applied everywhere.")
 	descOldestPending = desc("oldest_pending_seconds", "Age of the oldest pending invalidation, 0 without one.")
+	descLag           = desc("invalidation_lag_seconds", "Time from call to gone everywhere, of the calls applied in the last 10 minutes; absent without any.", "quantile")
 	descTargets       = desc("log_targets", "Targets that the invalidation log remembers.")
 	descQueueSize     = desc("queue_size", "Tasks of a lane's queue in that state.", "lane", "state")
 	descQueueLatency  = desc("queue_latency_seconds", "Age of a lane's oldest pending task.", "lane")
@@ -60,7 +61,7 @@ var _ prometheus.Collector = (*collector)(nil)
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descUp, descReleases, descActive, descPending, descOldestPending, descTargets, descQueueSize,
+		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descTargets, descQueueSize,
 		descQueueLatency, descQueuePaused, descSnapshotAge, descRollback, descHealth, descHealthAge,
 	} {
 		ch <- d
@@ -71,7 +72,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var parts sync.WaitGroup
 	for name, read := range map[string]func(context.Context) ([]prometheus.Metric, error){
-		"ledger": c.ledger, "log": c.log, "lanes": c.lanes, "rollback": c.rollback, "health": c.health,
+		"ledger": c.ledger, "log": c.log, "lag": c.lag, "lanes": c.lanes, "rollback": c.rollback, "health": c.health,
 	} {
 		parts.Go(func() {
 			found, err := within(context.Background(), readLimit, read)
@@ -125,6 +126,18 @@ func (c *collector) log(ctx context.Context) ([]prometheus.Metric, error) {
 		gauge(descPending, float64(status.Pending)),
 		gauge(descOldestPending, status.OldestPending.Seconds()),
 		gauge(descTargets, float64(status.Targets)),
+	}, nil
+}
+
+func (c *collector) lag(ctx context.Context) ([]prometheus.Metric, error) {
+	lag, err := c.server.deps.Lag(ctx)
+	if err != nil || lag.Calls == 0 {
+		return nil, err
+	}
+	return []prometheus.Metric{
+		gauge(descLag, lag.P50.Seconds(), "0.5"),
+		gauge(descLag, lag.P99.Seconds(), "0.99"),
+		gauge(descLag, lag.Max.Seconds(), "1"),
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/release"
 )
 
@@ -74,6 +75,8 @@ type Deps struct {
 	Ledger Ledger
 	// Status reads the log's figures.
 	Status func(ctx context.Context) (LogStatus, error)
+	// Lag says how long recent invalidations took.
+	Lag func(ctx context.Context) (invalidation.Lag, error)
 	// Pending returns up to n invalidations not yet applied, oldest first.
 	Pending func(ctx context.Context, n int) ([]Pending, error)
 	// Usage counts a release's namespace. It may take long: the console remembers the answer.

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/redistest"
 	"github.com/alphanode/stoker/worker/release"
 )
@@ -92,6 +93,9 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 		App: "alpha", Queue: queue, Cache: queue, Ledger: s.ledger,
 		Status: func(context.Context) (LogStatus, error) {
 			return LogStatus{Pending: 2, OldestPending: 3 * time.Second, Last: noon.UnixMicro(), Targets: 48210}, nil
+		},
+		Lag: func(context.Context) (invalidation.Lag, error) {
+			return invalidation.Lag{Calls: 3, P50: time.Millisecond, P99: 2 * time.Millisecond, Max: 4 * time.Millisecond}, nil
 		},
 		Pending: func(context.Context, int) ([]Pending, error) {
 			return []Pending{
