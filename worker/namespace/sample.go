@@ -1,0 +1,164 @@
+package namespace
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
+)
+
+// sampleKeys is how many keys of the server a Sample looks through at most: on a server where few
+// keys are the release's, it ends with fewer than were asked for.
+const sampleKeys = 500_000
+
+// Sample returns the logical keys of up to n different entries of the release, each with
+// about the same chance. It scans from a random place on: the server's table is in the order of the
+// keys' hashes, so neighbours there have nothing in common. Reserved keys are left out.
+func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []string, err error) {
+	defer wrap(&err, "sample", release)
+	if err := c.whole(release); err != nil {
+		return nil, err
+	}
+	w := c.work()
+	pattern := c.tmpl.Match(release, "")
+	seen := make(map[string]bool, n)
+	start := uint64(rand.Uint32())
+	// From the random place to the table's end, then from its beginning: at the latest what came
+	// first comes again.
+	for at, looked, wrapped := start, 0, false; looked < sampleKeys; {
+		count := w.count
+		s, next, err := w.step(ctx, listScript, nil, []any{at, pattern, count})
+		if err != nil {
+			return nil, err
+		}
+		found, err := texts(s.reply)
+		if err != nil {
+			return nil, err
+		}
+		again := false
+		for _, key := range found {
+			logical, ok := c.tmpl.Logical(release, key)
+			switch {
+			case !ok || strings.HasPrefix(logical, tasks.Reserved):
+			case seen[logical]:
+				again = again || wrapped
+			case len(keys) < n:
+				seen[logical] = true
+				keys = append(keys, logical)
+			}
+		}
+		looked += count
+		if len(keys) >= n || again || wrapped && next == 0 {
+			break
+		}
+		wrapped = wrapped || next == 0
+		at = next
+	}
+	return keys, nil
+}
+
+// Get reads the release's entries under logical keys. Those that there are none of are left out;
+// the others come in no particular order.
+func (c *Cache) Get(ctx context.Context, release string, logical []string) (entries []tasks.Entry, err error) {
+	defer wrap(&err, "read from", release)
+	if err := c.whole(release); err != nil {
+		return nil, err
+	}
+	if len(logical) == 0 {
+		return nil, nil
+	}
+	keys := make([]string, len(logical))
+	for i, l := range logical {
+		keys[i] = c.tmpl.Key(release, l)
+	}
+	w := c.work()
+	reply, err := w.again(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	return w.entries(ctx, release, reply, func(string) bool { return true })
+}
+
+// TagSize is a tag with how many entries of a namespace its index lists.
+type TagSize struct {
+	Tag     string
+	Entries int64
+}
+
+// TagsOf returns which tags list the release's entries under logical keys. It goes through all tag
+// indexes of the release, once, whatever the number of keys.
+func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, now time.Time) (tags map[string][]TagSize, err error) {
+	defer wrap(&err, "find tags in", release)
+	if err := c.whole(release); err != nil {
+		return nil, err
+	}
+	tags = make(map[string][]TagSize, len(logical))
+	if len(logical) == 0 {
+		return tags, nil
+	}
+	seen := map[string]bool{} // SCAN may return a key twice
+	w := c.work()
+	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
+		if err != nil {
+			return nil, err
+		}
+		indexes, err := texts(s.reply)
+		if err != nil {
+			return nil, err
+		}
+		for _, index := range indexes {
+			own, _ := c.tmpl.Logical(release, index)
+			tag, ok := tasks.TagOf(own)
+			if !ok || seen[tag] {
+				continue
+			}
+			seen[tag] = true
+			listed, size, err := w.listed(ctx, index, logical, now)
+			if err != nil {
+				return nil, fmt.Errorf("tag %s: %w", tasks.Bytes(tag), err)
+			}
+			for _, l := range listed {
+				tags[l] = append(tags[l], TagSize{tag, size})
+			}
+		}
+	}
+	return tags, nil
+}
+
+// listed returns which of some logical keys an index lists, marked ones as well, and how many
+// members it has whose entries have not expired.
+func (w *work) listed(ctx context.Context, index string, logical []string, now time.Time) (found []string, size int64, err error) {
+	args := make([]any, 0, 2+len(logical))
+	args = append(args, "ZMSCORE", index)
+	for _, l := range logical {
+		args = append(args, l)
+	}
+	var scores *redis.Cmd
+	var count *redis.IntCmd
+	err = w.run(ctx, w.cache.client, len(logical), func(p redis.Pipeliner) {
+		scores = p.Do(ctx, args...) // the client's own ZMScore makes a zero of what is not listed
+		count = p.ZCount(ctx, index, strconv.FormatInt(now.UnixMilli(), 10), "+inf")
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	replies, err := scores.Slice()
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(replies) != len(logical) {
+		return nil, 0, fmt.Errorf("%d scores for %d keys", len(replies), len(logical))
+	}
+	for i, l := range logical {
+		if replies[i] != nil {
+			found = append(found, l)
+		}
+	}
+	return found, count.Val(), nil
+}
