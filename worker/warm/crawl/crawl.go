@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,11 +32,11 @@ const WarmHeader = "X-Stoker-Warm"
 // Source visits the pages of one spec.
 type Source struct {
 	spec    Spec
+	expect  Expect
 	release string
 	base    *url.URL
 	headers http.Header
 	key     source.Template
-	hasKey  bool
 	header  map[string]source.Template
 	status  int
 	timeout time.Duration
@@ -46,7 +47,7 @@ var _ source.Source = (*Source)(nil)
 
 // New returns the source of a spec for a release; version names stoker's in the User-Agent.
 func New(spec Spec, expect Expect, release, version string) (*Source, error) {
-	s := &Source{spec: spec, release: release, hasKey: expect.Key != "", status: expect.Status}
+	s := &Source{spec: spec, expect: expect, release: release, status: expect.Status}
 	s.timeout = spec.Timeout.Or(defaultTimeout)
 	if s.status == 0 {
 		s.status = http.StatusOK
@@ -124,10 +125,12 @@ func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn fun
 	}
 	for start < len(items) {
 		end := min(start+chunkPages, len(items))
-		chunk, err := s.visitAll(ctx, items[start:end], part.Takes)
+		taken := slices.DeleteFunc(slices.Clone(items[start:end]), func(path string) bool { return !part.Takes(path) })
+		all, err := s.visitAll(ctx, taken)
 		if err != nil {
 			return err
 		}
+		chunk := s.chunk(all)
 		chunk.Next = strconv.Itoa(end)
 		if err := fn(chunk); err != nil {
 			return err
@@ -148,49 +151,50 @@ func parsePosition(from string, items int) (int, error) {
 	return n, nil
 }
 
-// visitAll visits some pages at once. Its error is the context's: a page's own is a failure.
-func (s *Source) visitAll(ctx context.Context, paths []string, takes func(string) bool) (source.Chunk, error) {
-	keys, errs := make([]string, len(paths)), make([]error, len(paths))
+// visited is what came of a page.
+type visited struct {
+	path, key string
+	err       error
+}
+
+// visitAll visits some pages at once. Its error is the context's: a page's own is in its answer.
+func (s *Source) visitAll(ctx context.Context, paths []string) ([]visited, error) {
+	all := make([]visited, len(paths))
 	var group errgroup.Group
 	group.SetLimit(s.concurrency())
 	for i, path := range paths {
-		if takes(path) {
-			group.Go(func() error {
-				keys[i], errs[i] = s.visit(ctx, path)
-				return nil
-			})
-		}
+		group.Go(func() error {
+			all[i].path = path
+			all[i].key, all[i].err = s.visit(ctx, path)
+			return nil
+		})
 	}
-	group.Wait()
-	if err := ctx.Err(); err != nil {
-		return source.Chunk{}, err
-	}
-	chunk := source.Chunk{Written: source.BySite}
+	_ = group.Wait() // never an error
+	return all, ctx.Err()
+}
+
+// chunk returns what visits found. Again visits pages once more by the keys of their entries.
+func (s *Source) chunk(all []visited) source.Chunk {
+	c := source.Chunk{Written: source.BySite}
 	pathOf := map[string]string{}
-	chunk.Again = func(ctx context.Context, keys []string) {
-		var group errgroup.Group
-		group.SetLimit(s.concurrency())
+	for _, v := range all {
+		if v.err != nil {
+			c.Failed = append(c.Failed, source.Failure{Key: v.path, Error: v.err.Error()})
+			continue
+		}
+		pathOf[v.key] = v.path
+		c.Entries = append(c.Entries, source.Entry{Entry: tasks.Entry{Key: v.key}})
+	}
+	c.Again = func(ctx context.Context, keys []string) {
+		var paths []string
 		for _, key := range keys {
 			if path, ok := pathOf[key]; ok {
-				group.Go(func() error {
-					_, _ = s.visit(ctx, path) // whether it helped shows in the namespace
-					return nil
-				})
+				paths = append(paths, path)
 			}
 		}
-		_ = group.Wait() // never an error
+		_, _ = s.visitAll(ctx, paths) // whether it helped shows in the namespace
 	}
-	for i, path := range paths {
-		pathOf[keys[i]] = path
-		switch {
-		case !takes(path):
-		case errs[i] != nil:
-			chunk.Failed = append(chunk.Failed, source.Failure{Key: path, Error: errs[i].Error()})
-		default:
-			chunk.Entries = append(chunk.Entries, source.Entry{Entry: tasks.Entry{Key: keys[i]}})
-		}
-	}
-	return chunk, nil
+	return c
 }
 
 // visit fetches one page and returns the key of the entry that it should have left behind.
@@ -213,7 +217,7 @@ func (s *Source) visit(ctx context.Context, path string) (string, error) {
 	defer resp.Body.Close()
 	if resp.StatusCode != s.status {
 		io.CopyN(io.Discard, resp.Body, 4<<10) // let the connection be used again
-		return "", fmt.Errorf("answered %s, not %d", resp.Status, s.status)
+		return "", &wrongStatus{resp.StatusCode, resp.Status, s.status}
 	}
 	if n, err := io.CopyN(io.Discard, resp.Body, maxBody); err == nil {
 		return "", fmt.Errorf("page is larger than %d bytes", n)
@@ -228,8 +232,17 @@ func (s *Source) visit(ctx context.Context, path string) (string, error) {
 	return s.expected(about)
 }
 
+// wrongStatus is an answer with another status than the expected one.
+type wrongStatus struct {
+	code   int
+	status string
+	want   int
+}
+
+func (e *wrongStatus) Error() string { return fmt.Sprintf("answered %s, not %d", e.status, e.want) }
+
 func (s *Source) expected(about page) (string, error) {
-	if !s.hasKey {
+	if s.expect.Key == "" {
 		return "", nil
 	}
 	key, err := s.key.Render(about)

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -101,7 +103,13 @@ func TestContract(t *testing.T) {
 	s := serve(t)
 	var spec crawl.Spec
 	spec.Base = s.URL
-	h := sourcetest.Harness{Written: source.BySite, Resumes: true}
+	h := sourcetest.Harness{
+		Written: source.BySite, Resumes: true,
+		Gone:    []string{"page:/p8", "page:/gone", "page:p1", "page:", "post:/p1", "#page:/p1"},
+		Failing: []string{"page:/forbidden?q=1"},
+	}
+	s.at("/gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
+	s.at("/forbidden?q=1", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	for i := range 70 {
 		path := fmt.Sprintf("/p%d", i)
 		spec.URLs = append(spec.URLs, path)
@@ -368,4 +376,38 @@ func FuzzSitemap(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFind asks for single pages that the plan does not list.
+func TestFind(t *testing.T) {
+	s := serve(t)
+	c := open(t, crawl.Spec{Base: s.URL, URLs: []string{"/"}}, crawl.Expect{Key: "{{.Release}}:page:{{.Path}}?{{.Query}}"})
+	keys := map[string]string{ // and the address that is asked for
+		"r1:page:/a?":          "/a",
+		"r1:page:/ä b?x=1&y=?": "/%C3%A4%20b?x=1&y=?",
+		"r1:page://host/x?":    "//host/x",
+		"r1:page:/a%2Fb?":      "/a%252Fb",
+	}
+	found := 0
+	err := c.Find(t.Context(), slices.Collect(maps.Keys(keys)), func(c source.Chunk) error {
+		found += len(c.Entries)
+		for _, f := range c.Failed {
+			t.Errorf("%q: %s", f.Key, f.Error)
+		}
+		return nil
+	})
+	if err != nil || found != len(keys) {
+		t.Errorf("found %d of %d keys: %v", found, len(keys), err)
+	}
+	for key, address := range keys {
+		if s.count(address) != 1 {
+			t.Errorf("%q: %s was asked for %d times, want once (of %v)", key, address, s.count(address), s.hits)
+		}
+	}
+	for _, expect := range []crawl.Expect{{}, {Key: "start"}, {Key: "page:{{.Query}}"}} {
+		err := open(t, crawl.Spec{Base: s.URL, URLs: []string{"/"}}, expect).Find(t.Context(), []string{"start"}, nil)
+		if !errors.Is(err, tasks.ErrInvalid) {
+			t.Errorf("%+v: got %v, want invalid input", expect, err)
+		}
+	}
 }

@@ -12,13 +12,16 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
-// dialect is how a database writes a name and the first parameter.
-type dialect struct{ quote, parameter string }
+// dialect is how a database writes a name and its n-th parameter, from 1.
+type dialect struct {
+	quote     string
+	parameter func(n int) string
+}
 
 var dialects = map[string]dialect{
-	"postgres": {`"`, "$1"},
-	"mysql":    {"`", "?"},
-	"sqlite":   {`"`, "?"},
+	"postgres": {`"`, func(n int) string { return "$" + strconv.Itoa(n) }},
+	"mysql":    {"`", func(int) string { return "?" }},
+	"sqlite":   {`"`, func(int) string { return "?" }},
 }
 
 // page returns the query of the page after a position.
@@ -32,7 +35,7 @@ func (s *Source) page(after string) (string, []any, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		fmt.Fprintf(&b, " WHERE q.%s > %s", s.column(), s.dialect.parameter)
+		fmt.Fprintf(&b, " WHERE q.%s > %s", s.column(), s.dialect.parameter(1))
 		args = []any{value}
 	}
 	fmt.Fprintf(&b, " ORDER BY q.%s LIMIT %d", s.column(), s.spec.Page.Size)

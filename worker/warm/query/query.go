@@ -22,9 +22,11 @@ const countLimit = 3 * time.Second
 // Source reads the rows of one spec.
 type Source struct {
 	spec    Spec
+	entry   Entry
 	build   *builder
 	db      *sql.DB
 	dialect dialect
+	columns map[string]string // the database's type of each; nil until Find has asked for them
 }
 
 var (
@@ -43,7 +45,7 @@ func New(spec Spec, entry Entry, release string, getenv func(string) string, now
 	if err != nil {
 		return nil, err
 	}
-	return &Source{spec, b, db, dialects[spec.Driver]}, nil
+	return &Source{spec: spec, entry: entry, build: b, db: db, dialect: dialects[spec.Driver]}, nil
 }
 
 // Close ends the connections to the database.

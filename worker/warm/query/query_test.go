@@ -89,6 +89,23 @@ func (d database) fill(t *testing.T) {
 	}
 }
 
+// exec runs a statement.
+func (d database) exec(t *testing.T, text string, args ...any) {
+	t.Helper()
+	name := map[string]string{"postgres": "pgx"}[d.driver]
+	if name == "" {
+		name = d.driver
+	}
+	db, err := sql.Open(name, d.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), text, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (d database) spec() query.Spec {
 	return query.Spec{Driver: d.driver, DSNEnv: "SITE_DSN", SQL: "SELECT * FROM posts ORDER BY title -- a comment"}
 }
@@ -123,7 +140,8 @@ func TestSource(t *testing.T) {
 					keys = append(keys, fmt.Sprintf("post:post-%d", i))
 				}
 			}
-			h := sourcetest.Harness{Keys: keys, Entries: keys, Failed: rows / 7, Written: source.ByRunner}
+			h := sourcetest.Harness{Keys: keys, Entries: keys, Failed: rows / 7, Written: source.ByRunner,
+				Gone: []string{"post:post-6", "post:POST-1", "post:post-1 ", "post:", "post:a\x00b", "post:\xff", "post:'", "other:post-1", "#tag:x"}}
 			pages := map[string]*query.Page{"in one go": nil, "by number": {By: "id", Size: 100}}
 			for name, page := range pages {
 				t.Run(name, func(t *testing.T) {
@@ -142,6 +160,9 @@ func TestSource(t *testing.T) {
 				sourcetest.Run(t, text)
 			})
 			t.Run("values", d.values)
+			t.Run("find by type", d.findByType)
+			t.Run("find by several columns", d.findBySeveral)
+			t.Run("find what differs", d.findDoubles)
 			t.Run("read only", d.readOnly)
 			t.Run("count", d.count)
 			t.Run("page by what is not unique", d.notUnique)

@@ -27,6 +27,23 @@ type Counter interface {
 	Count(ctx context.Context) (int64, error)
 }
 
+// A Finder is a source that can be asked for single entries. What it may be asked for shows in the
+// plan alone (see [Pattern]), so that asking the wrong source costs nothing.
+type Finder interface {
+	// Find reads the entries of these keys from the origin as they are now, each key once, and
+	// hands them over in chunks without a position. Each key ends as exactly one of: an entry,
+	// with what a walk would read of it; a failure, where the entry is there but cannot be read,
+	// or cannot be told from another; or gone, where a walk of the source would not make it. That
+	// may be because it was deleted, because the plan's own choice leaves it out, or because no
+	// item of the source can have such a key.
+	//
+	// Find writes nothing; where the chunks are written [BySite], the site has filled its cache by
+	// being asked. An error means that the origin cannot be read now, and nothing of the keys that
+	// were not handed over. An error of fn ends it and is returned as it is. It may be repeated
+	// any number of times, before, after and without a walk, by the goroutine that uses the source.
+	Find(ctx context.Context, keys []string, fn func(Chunk) error) error
+}
+
 // Part is what one batch walks.
 type Part struct {
 	// Items are the keys to visit of a source that is cut into batches (a crawl); nil means
@@ -54,6 +71,8 @@ type Chunk struct {
 	Written Written
 	Entries []Entry
 	Failed  []Failure
+	// Gone are keys that were asked for and that the origin has no entry of; [Finder] only.
+	Gone []string
 	// Kept counts entries that were in the namespace before and were left as they are.
 	Kept int64
 	// Next is the position after this chunk; "" when the source cannot resume, and then a

@@ -1,4 +1,4 @@
-// Package sourcetest is the contract of [source.Source] as tests that every source runs.
+// Package sourcetest is the contract of [source.Source] and [source.Finder] as tests that every source runs.
 package sourcetest
 
 import (
@@ -24,6 +24,9 @@ type Harness struct {
 	Written source.Written
 	Resumes bool // chunks tell a position
 	Whole   bool // a sampled walk cannot choose single keys
+	// Gone are keys that the source, a [source.Finder] then, must not find: of its keys' shape
+	// and of others. Failing are those that it must say it cannot read.
+	Gone, Failing []string
 }
 
 // Run runs the contract.
@@ -38,6 +41,12 @@ func Run(t *testing.T, h Harness) {
 	t.Run("resume", h.resume)
 	t.Run("wrong position", h.position)
 	t.Run("sampled", h.sampled)
+	if _, ok := h.Open(t).(source.Finder); ok {
+		t.Run("find", h.find)
+		t.Run("find: errors", h.findErrors)
+	} else if len(h.Gone)+len(h.Failing) > 0 {
+		t.Error("the source cannot be asked for single entries")
+	}
 }
 
 func (h Harness) keys(t *testing.T) {
