@@ -111,9 +111,10 @@ func TestDefault(t *testing.T) {
 		got[e.Task] = s.Next(e, now).Format(time.RFC3339)
 	}
 	want := map[string]string{
-		tasks.TypeHealth: "2026-11-22T19:42:00Z",
-		tasks.TypeExpire: "2026-11-22T20:17:00Z",
-		tasks.TypePrune:  "2026-11-23T03:41:00Z",
+		tasks.TypeHealth:    "2026-11-22T19:42:00Z",
+		tasks.TypeFreshness: "2026-11-22T19:44:00Z",
+		tasks.TypeExpire:    "2026-11-22T20:17:00Z",
+		tasks.TypePrune:     "2026-11-23T03:41:00Z",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("next ticks (-want +got):\n%s", diff)

@@ -41,12 +41,13 @@ type Entry struct {
 // payloads makes an empty payload of each task type that a schedule may hold. What is not here
 // belongs to a moment or a decision, not to a clock.
 var payloads = map[string]func() tasks.Payload{
-	tasks.TypeHealth:   func() tasks.Payload { return &tasks.Health{} },
-	tasks.TypeExpire:   func() tasks.Payload { return &tasks.Expire{} },
-	tasks.TypePrune:    func() tasks.Payload { return &tasks.Prune{} },
-	tasks.TypeSnapshot: func() tasks.Payload { return &tasks.Snapshot{} },
-	tasks.TypeBaseline: func() tasks.Payload { return &tasks.Baseline{} },
-	tasks.TypeWarmRun:  func() tasks.Payload { return &tasks.WarmRun{} },
+	tasks.TypeHealth:    func() tasks.Payload { return &tasks.Health{} },
+	tasks.TypeFreshness: func() tasks.Payload { return &tasks.Freshness{} },
+	tasks.TypeExpire:    func() tasks.Payload { return &tasks.Expire{} },
+	tasks.TypePrune:     func() tasks.Payload { return &tasks.Prune{} },
+	tasks.TypeSnapshot:  func() tasks.Payload { return &tasks.Snapshot{} },
+	tasks.TypeBaseline:  func() tasks.Payload { return &tasks.Baseline{} },
+	tasks.TypeWarmRun:   func() tasks.Payload { return &tasks.WarmRun{} },
 }
 
 // Default is the schedule of an app that has no file.
@@ -58,11 +59,12 @@ func Default() Schedule {
 	return s
 }
 
-// The minutes of the last two are chosen apart from everybody else's full hour.
+// The minutes of all but the first are chosen apart from everybody else's full hour.
 const defaultFile = `
 timezone: UTC
 entries:
   - {name: health, cron: "* * * * *", task: health:check}
+  - {name: freshness, cron: "4-59/10 * * * *", task: health:freshness}
   - {name: expire, cron: "17 * * * *", task: namespace:expire}
   - {name: prune, cron: "41 3 * * *", task: namespace:prune}
 `

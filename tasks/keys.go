@@ -91,6 +91,12 @@ func (k Keys) Starts(taskID string) string { return k.prefix + "starts:" + taskI
 // Health is a LIST of health reports as JSON, newest first; capped.
 func (k Keys) Health() string { return k.prefix + "health" }
 
+// Freshness is a LIST of the freshness monitor's reports as JSON, newest first; capped.
+func (k Keys) Freshness() string { return k.prefix + "freshness" }
+
+// Suspects is a HASH: release, NUL, logical key → an entry that differs from its origin, as JSON.
+func (k Keys) Suspects() string { return k.prefix + "freshness:suspects" }
+
 // Ticks is a HASH: scheduler entry → its last tick enqueued, in Unix seconds.
 func (k Keys) Ticks() string { return k.prefix + "ticks" }
 

@@ -49,6 +49,7 @@ const (
 	TypeExpire         = "namespace:expire"
 	TypePrune          = "namespace:prune"
 	TypeHealth         = "health:check"
+	TypeFreshness      = "health:freshness"
 	TypeBaseline       = "release:baseline"
 	TypeWatch          = "release:watch"
 )
@@ -64,6 +65,7 @@ var laneOf = map[string]Lane{
 	TypeExpire:         LaneUpkeep,
 	TypePrune:          LaneUpkeep,
 	TypeHealth:         LaneHealth,
+	TypeFreshness:      LaneHealth,
 	TypeBaseline:       LaneHealth,
 	TypeWatch:          LaneHealth,
 }

@@ -277,6 +277,19 @@ func (Health) TaskType() string { return TypeHealth }
 // Validate implements [Payload].
 func (p Health) Validate() error { return p.By.Validate() }
 
+// Freshness compares a sample of the entries with their origin.
+type Freshness struct {
+	V       int  `json:"v"`
+	Confirm bool `json:"confirm,omitempty"` // only look again at the entries under suspicion
+	By
+}
+
+// TaskType implements [Payload].
+func (Freshness) TaskType() string { return TypeFreshness }
+
+// Validate implements [Payload].
+func (p Freshness) Validate() error { return p.By.Validate() }
+
 // Baseline measures how the site behaves under a release, for later comparison.
 type Baseline struct {
 	V       int    `json:"v"`

@@ -29,6 +29,7 @@ func payloads() []Payload {
 		&Expire{Release: "r40", NoSnapshot: true, By: by},
 		&Prune{By: by},
 		&Health{By: by},
+		&Freshness{Confirm: true, By: by},
 		&Baseline{Release: "r41", By: by},
 		&Watch{Release: "r42", Before: "r41", By: by},
 	}

@@ -41,6 +41,10 @@ func (verbs) Check(_ context.Context, _ tasks.Job, p tasks.Health) (tasks.Health
 	return p, nil
 }
 
+func (verbs) Look(_ context.Context, _ tasks.Job, p tasks.Freshness) (tasks.Freshness, error) {
+	return p, nil
+}
+
 func (verbs) Baseline(_ context.Context, _ tasks.Job, p tasks.Baseline) (tasks.Baseline, error) {
 	return p, nil
 }
@@ -66,6 +70,7 @@ func TestHandlers(t *testing.T) {
 		{Expire(v), tasks.Expire{Release: "r1", NoSnapshot: true, By: by}, tasks.Expire{V: version, Release: "r1", NoSnapshot: true, By: by}},
 		{Rollback(v), tasks.Rollback{To: "r1", By: by}, tasks.Rollback{V: version, To: "r1", By: by}},
 		{Health(v), tasks.Health{By: by}, tasks.Health{V: version, By: by}},
+		{Freshness(v), tasks.Freshness{Confirm: true, By: by}, tasks.Freshness{V: version, Confirm: true, By: by}},
 		{Baseline(v), tasks.Baseline{Release: "r1", By: by}, tasks.Baseline{V: version, Release: "r1", By: by}},
 		{Watch(v), tasks.Watch{Release: "r1", Before: "r0", By: by}, tasks.Watch{V: version, Release: "r1", Before: "r0", By: by}},
 		{Prune(Pruner{}), tasks.Prune{By: by}, Pruned{}},

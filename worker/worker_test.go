@@ -184,7 +184,7 @@ func TestLimitsAlwaysSet(t *testing.T) {
 		tasks.Invalidate{Numbers: []int64{1}, Targets: 1}, tasks.InvalidateBulk{Number: 1, Targets: 1}, tasks.Rollback{By: by}, tasks.Activate{Release: "r1", By: by},
 		tasks.WarmRun{Run: "a", Release: "r1", By: by}, tasks.WarmBatch{Run: "a", Release: "r1", Source: "s"},
 		tasks.Snapshot{Release: "r1", By: by}, tasks.Expire{By: by}, tasks.Prune{By: by},
-		tasks.Health{By: by}, tasks.Baseline{Release: "r1", By: by}, tasks.Watch{Release: "r1", By: by},
+		tasks.Health{By: by}, tasks.Freshness{By: by}, tasks.Baseline{Release: "r1", By: by}, tasks.Watch{Release: "r1", By: by},
 	} {
 		id, err := c.Enqueue(context.Background(), p)
 		if err != nil {
