@@ -104,16 +104,8 @@ func (r *rooms) web() (*web.Server, error) {
 			u, err := r.ns.Usage(ctx, id)
 			return web.Usage{Entries: u.Entries, Bytes: u.Bytes}, err
 		},
-		Health: func(ctx context.Context) (json.RawMessage, error) {
-			report, err := r.monitor.Latest(ctx)
-			if errors.Is(err, tasks.ErrNotFound) {
-				return nil, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			return json.Marshal(report)
-		},
+		Health:    latest(r.monitor.Latest),
+		Freshness: latest(r.fresh.Latest),
 		Rollback: func(ctx context.Context) (web.Readiness, error) {
 			ok, why, to := r.restorer.Ready(ctx)
 			if ok {
@@ -124,6 +116,20 @@ func (r *rooms) web() (*web.Server, error) {
 		Invalidate: r.client.Invalidate,
 		Applied:    r.outcome,
 	}, r.set.Web)
+}
+
+// latest reads a report as JSON, nil when there is none yet.
+func latest[Report any](read func(context.Context) (Report, error)) func(context.Context) (json.RawMessage, error) {
+	return func(ctx context.Context) (json.RawMessage, error) {
+		report, err := read(ctx)
+		if errors.Is(err, tasks.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(report)
+	}
 }
 
 // pending lists the oldest invalidations that are not applied everywhere.

@@ -16,6 +16,7 @@ import (
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
@@ -35,13 +36,14 @@ type settings struct {
 	Snapshot  snapshot.Config
 	Retain    release.Config
 	Health    health.Config
+	Freshness freshness.Config
 	Scheduler scheduler.Config
 	Web       web.Config
 }
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Pace, &s.Snapshot, &s.Retain, &s.Health, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Pace, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that

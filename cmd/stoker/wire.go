@@ -14,6 +14,7 @@ import (
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
@@ -41,6 +42,7 @@ type rooms struct {
 	retirer  *retire.Retirer
 	restorer *restore.Restorer
 	warmer   *warm.Runner
+	fresh    *freshness.Monitor
 	monitor  *health.Monitor
 }
 
@@ -122,14 +124,19 @@ func (r *rooms) make() (err error) {
 	if err != nil {
 		return err
 	}
+	r.fresh = freshness.New(freshness.Deps{
+		Keys: r.keys, Queue: r.queue, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store, Origin: origin{r.warmer},
+		OriginLag: r.set.Tasks.OriginLag, Enqueue: r.client.Enqueue, Logger: r.logger,
+	}, r.set.Freshness)
 	r.monitor = health.New(health.Deps{
 		App: r.set.Tasks.App, Keys: r.keys, Queue: r.queue, Cache: r.cache, Ledger: r.ledger, Log: r.log, Logger: r.logger,
 		Count: func(ctx context.Context, id string) (int64, error) {
 			u, err := r.ns.Usage(ctx, id)
 			return u.Entries, err
 		},
-		Rollback: r.rollbackReady,
-		Probes:   r.probes,
+		Rollback:  r.rollbackReady,
+		Freshness: r.fresh.Latest,
+		Probes:    r.probes,
 	}, r.set.Health)
 	return nil
 }
@@ -220,6 +227,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeExpire:         worker.Expire(r.retirer),
 			tasks.TypePrune:          worker.Prune(r.pruner(queues)),
 			tasks.TypeHealth:         worker.Health(r.monitor),
+			tasks.TypeFreshness:      worker.Freshness(r.fresh),
 			tasks.TypeBaseline:       worker.Baseline(r.monitor),
 			tasks.TypeWatch:          worker.Watch(r.monitor),
 		},

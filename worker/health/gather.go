@@ -24,6 +24,7 @@ func (m *Monitor) Gather(ctx context.Context) Sample {
 	wg.Go(func() { m.gatherLanes(ctx, s.Lanes) })
 	wg.Go(func() { s.Workers.Servers, s.Workers.Err = ask(ctx, m.cfg.HealthTimeout, m.laneServers) })
 	wg.Go(func() { s.Invalidations = m.gatherInvalidations(ctx) })
+	wg.Go(func() { s.Freshness = m.gatherFreshness(ctx) })
 	wg.Go(func() { m.gatherReleases(ctx, &s) })
 	wg.Wait()
 	return s

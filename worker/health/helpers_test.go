@@ -6,12 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/kelseyhightower/envconfig"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/release"
 )
@@ -49,6 +51,9 @@ func newMonitor(t testing.TB, queue, cache redis.UniversalClient, change func(*D
 		App: testApp, Keys: keys, Queue: queue, Cache: cache,
 		Ledger: release.Open(queue, keys),
 		Log:    invalidation.Open(queue, keys, invalidation.Config{}),
+		Freshness: func(context.Context) (freshness.Report, error) {
+			return freshness.Report{At: time.Now(), Places: []freshness.Result{{Release: "r2", Day: freshness.Tally{Compared: 10, Nines: 0.5}}}}, nil
+		},
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	if change != nil {

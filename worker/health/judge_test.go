@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/invalidation"
 )
 
@@ -45,12 +46,18 @@ func healthy() Sample {
 		Snapshots: Snapshots{Release: "r1", VerifiedAt: testNow.Add(-time.Hour)},
 		Rollback:  Rollback{Known: true, Detail: "flip to r1"},
 		Previous:  &Facts{Evicted: map[string]int64{"one": 5}},
+		Freshness: fresh(freshness.Result{Release: "r2", Day: freshness.Tally{Compared: 7200, AtMost: 0.0004, Nines: 3.4}}),
 	}
 	for _, l := range tasks.Lanes() {
 		s.Lanes = append(s.Lanes, Lane{Name: l})
 		s.Workers.Servers[l] = 1
 	}
 	return s
+}
+
+// fresh is what the freshness monitor says after a look at some places.
+func fresh(places ...freshness.Result) Freshness {
+	return Freshness{Known: true, Report: freshness.Report{At: testNow.Add(-time.Minute), Places: places}}
 }
 
 func TestJudge(t *testing.T) {
@@ -156,6 +163,17 @@ func TestJudge(t *testing.T) {
 		}, OK},
 		{"lag very high", "invalidations.lag", func(s *Sample, _ *Config) { s.Invalidations.Lag = invalidation.Lag{Calls: 9, P99: 2 * time.Minute} }, Fail},
 		{"lag not known", "invalidations.lag", func(s *Sample, _ *Config) { s.Invalidations.LagErr = errors.New("no") }, Unknown},
+		{"freshness not known", "freshness", func(s *Sample, _ *Config) { s.Freshness = Freshness{} }, Unknown},
+		{"freshness unreadable", "freshness", func(s *Sample, _ *Config) { s.Freshness.Err = boom }, Unknown},
+		{"freshness never ran", "freshness", func(s *Sample, _ *Config) { s.Freshness.Err = tasks.ErrNotFound }, Unknown},
+		{"freshness old", "freshness", func(s *Sample, _ *Config) { s.Freshness.Report.At = testNow.Add(-26 * time.Hour) }, Unknown},
+		{"freshness no plan", "freshness", func(s *Sample, _ *Config) { s.Freshness = fresh(freshness.Result{Problem: "no plan"}) }, Unknown},
+		{"freshness nothing comparable", "freshness", func(s *Sample, _ *Config) { s.Freshness = fresh(freshness.Result{Sampled: 50, NotComparable: 50}) }, Unknown},
+		{"freshness one without a plan", "freshness", func(s *Sample, _ *Config) {
+			s.Freshness.Report.Places = append(s.Freshness.Report.Places, freshness.Result{Problem: "no plan"})
+		}, OK},
+		{"freshness suspects", "freshness", func(s *Sample, _ *Config) { s.Freshness.Report.Places[0].Suspects = 3 }, OK},
+		{"freshness stale", "freshness", func(s *Sample, _ *Config) { s.Freshness.Report.Places[0].Stale = 1 }, Fail},
 		{"pending fresh", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 900, Oldest: 5 * time.Second} }, OK},
 		{"log untold", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations.Err = boom }, Unknown},
 
@@ -215,6 +233,24 @@ func TestJudgeHealthy(t *testing.T) {
 			t.Errorf("two checks are named %q", c.Name)
 		}
 		names[c.Name] = true
+	}
+}
+
+// TestStaleEntriesAreNamed: the remedy can be typed as it stands.
+func TestStaleEntriesAreNamed(t *testing.T) {
+	tag := freshness.Tag{Name: "author:ann", Entries: 3}
+	c := judgeFreshness(fresh(
+		freshness.Result{Release: "r1", State: "standby", Stale: 2, Tag: &tag},
+		freshness.Result{Release: "r2", State: "active", Stale: 1, Entries: []freshness.Entry{{Key: "page:/a"}}},
+		freshness.Result{Release: "r3", State: "ready"},
+	), testNow)
+	for _, want := range []string{"2 in r1 (standby)", "1 in r2 (active)", "tag author:ann", "key page:/a"} {
+		if !strings.Contains(c.Detail+c.Remedy, want) {
+			t.Errorf("no %q in %q, %q", want, c.Detail, c.Remedy)
+		}
+	}
+	if c.Value != 3 || strings.Contains(c.Detail, "r3") {
+		t.Errorf("%v: %s", c.Value, c.Detail)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/release"
 )
@@ -29,6 +30,9 @@ type Deps struct {
 	// Rollback says how a rollback would be done now, or the error it would end with,
 	// without doing it. Optional.
 	Rollback func(ctx context.Context) (string, error)
+	// Freshness returns the newest report of the freshness monitor, or an error that wraps
+	// [tasks.ErrNotFound]. Optional.
+	Freshness func(ctx context.Context) (freshness.Report, error)
 	// Probes returns the pages that stand for the site under a release. Optional; without it
 	// nothing can be measured.
 	Probes func(ctx context.Context, release string) (Probes, error)

@@ -15,6 +15,7 @@ type Sample struct {
 	Lanes         []Lane
 	Workers       Workers
 	Invalidations Invalidations
+	Freshness     Freshness
 	Active        Active
 	Snapshots     Snapshots
 	Rollback      Rollback

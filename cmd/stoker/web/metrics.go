@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -46,6 +48,11 @@ var (
 	descSnapshotAge   = desc("snapshot_age_seconds", "Age of the newest verified snapshot; absent without one.")
 	descRollback      = desc("rollback_ready", "1 when a rollback would be safe now.")
 	descHealth        = desc("health_check", "Last answer of that check: 1 ok, 0.5 warn, 0 fail; absent when unknown.", "check")
+	descCompared      = desc("freshness_compared", "Entries of that release (archive: as a rollback would restore them) compared with their origin in a day.", "release", "place")
+	descSuspects      = desc("freshness_suspects", "Entries that differ from their origin and are looked at again before they count.", "release", "place")
+	descStale         = desc("freshness_stale", "Entries that differ from their origin, confirmed after 1 and 5 minutes.", "release", "place")
+	descNines         = desc("freshness_nines", "Nines of freshness at least, with 95 % confidence, of a day's samples; absent when nothing was compared.", "release", "place")
+	descFreshnessAge  = desc("freshness_report_age_seconds", "Age of the newest freshness report.")
 	descHealthAge     = desc("health_report_age_seconds", "Age of the newest health report.")
 )
 
@@ -63,6 +70,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descTargets, descQueueSize,
 		descQueueLatency, descQueuePaused, descSnapshotAge, descRollback, descHealth, descHealthAge,
+		descCompared, descSuspects, descStale, descNines, descFreshnessAge,
 	} {
 		ch <- d
 	}
@@ -72,7 +80,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var parts sync.WaitGroup
 	for name, read := range map[string]func(context.Context) ([]prometheus.Metric, error){
-		"ledger": c.ledger, "log": c.log, "lag": c.lag, "lanes": c.lanes, "rollback": c.rollback, "health": c.health,
+		"ledger": c.ledger, "log": c.log, "lag": c.lag, "lanes": c.lanes, "rollback": c.rollback, "health": c.health, "freshness": c.freshness,
 	} {
 		parts.Go(func() {
 			found, err := within(context.Background(), readLimit, read)
@@ -176,6 +184,47 @@ func (c *collector) health(ctx context.Context) ([]prometheus.Metric, error) {
 	for _, ch := range r.Checks {
 		if v, known := values[ch.Status]; known {
 			found = append(found, gauge(descHealth, v, ch.Name))
+		}
+	}
+	return found, nil
+}
+
+// freshReport is what a scrape reads of a freshness report.
+type freshReport struct {
+	At     time.Time `json:"at"`
+	Places []struct {
+		Release  string `json:"release"`
+		Archive  string `json:"archive"`
+		Suspects int    `json:"suspects"`
+		Stale    int    `json:"stale"`
+		Day      struct {
+			Compared int     `json:"compared"`
+			Nines    float64 `json:"nines"`
+		} `json:"day"`
+	} `json:"places"`
+}
+
+func (c *collector) freshness(ctx context.Context) ([]prometheus.Metric, error) {
+	raw, err := c.server.deps.Freshness(ctx)
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	var r freshReport
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("read freshness report: %w", err)
+	}
+	found := []prometheus.Metric{gauge(descFreshnessAge, c.server.deps.Now().Sub(r.At).Seconds())}
+	for _, n := range r.Places {
+		place := "live"
+		if n.Archive != "" {
+			place = "archive"
+		}
+		found = append(found,
+			gauge(descCompared, float64(n.Day.Compared), n.Release, place),
+			gauge(descSuspects, float64(n.Suspects), n.Release, place),
+			gauge(descStale, float64(n.Stale), n.Release, place))
+		if n.Day.Compared > 0 {
+			found = append(found, gauge(descNines, n.Day.Nines, n.Release, place))
 		}
 	}
 	return found, nil

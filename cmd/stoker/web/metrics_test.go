@@ -26,11 +26,17 @@ func TestMetrics(t *testing.T) {
 		`stoker_queue_latency_seconds{lane="health"} 0`, `stoker_queue_paused{lane="warm"} 0`,
 		"stoker_snapshot_age_seconds 18000", "stoker_rollback_ready 1", "stoker_health_report_age_seconds 40",
 		`stoker_health_check{check="queue.policy"} 1`, `stoker_health_check{check="queue.persistence"} 0.5`,
+		`stoker_freshness_compared{place="live",release="r41"} 7200`, `stoker_freshness_suspects{place="live",release="r41"} 2`,
+		`stoker_freshness_stale{place="live",release="r41"} 1`, `stoker_freshness_nines{place="live",release="r41"} 3.4`,
+		`stoker_freshness_stale{place="archive",release="r40"} 0`, "stoker_freshness_report_age_seconds 300",
 		`stoker_up{part="ledger"} 1`, "go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(page, "\n"+want) {
 			t.Errorf("no %s", want)
 		}
+	}
+	if strings.Contains(page, `stoker_freshness_nines{place="archive"`) {
+		t.Error("nines of nothing have a value")
 	}
 	if strings.Contains(page, "cache.memory") {
 		t.Error("a check with no answer has a value")

@@ -83,6 +83,8 @@ type Deps struct {
 	Usage func(ctx context.Context, release string) (Usage, error)
 	// Health returns the newest health report as JSON, nil when there is none yet.
 	Health func(ctx context.Context) (json.RawMessage, error)
+	// Freshness returns the freshness monitor's newest report as JSON, nil when there is none yet.
+	Freshness func(ctx context.Context) (json.RawMessage, error)
 	// Rollback says whether a rollback would be safe now.
 	Rollback func(ctx context.Context) (Readiness, error)
 	// Invalidate records a call, as [tasks.Client.Invalidate] does.

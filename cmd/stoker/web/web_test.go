@@ -108,7 +108,8 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 		Usage: func(_ context.Context, id string) (Usage, error) {
 			return Usage{Entries: 1774 + int64(len(id)), Bytes: 12_600_000}, nil
 		},
-		Health: func(context.Context) (json.RawMessage, error) { return json.RawMessage(exampleHealth), nil },
+		Health:    func(context.Context) (json.RawMessage, error) { return json.RawMessage(exampleHealth), nil },
+		Freshness: func(context.Context) (json.RawMessage, error) { return json.RawMessage(exampleFreshness), nil },
 		Rollback: func(context.Context) (Readiness, error) {
 			return Readiness{Ready: true, To: "r41", Reason: "it is standby and fresh, so this is a flip."}, nil
 		},
@@ -124,6 +125,10 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 	}
 	return s
 }
+
+const exampleFreshness = `{"at": "2026-11-22T11:55:00Z", "places": [
+	{"release": "r41", "suspects": 2, "stale": 1, "day": {"compared": 7200, "nines": 3.4}},
+	{"release": "r40", "archive": "r40.stoker", "day": {"compared": 0, "nines": 0}}]}`
 
 const exampleHealth = `{"at": "2026-11-22T11:59:20Z", "status": "warn", "checks": [
 	{"name": "queue.answers", "status": "ok", "detail": "0.3 ms", "value": 0.0003},

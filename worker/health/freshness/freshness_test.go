@@ -90,24 +90,24 @@ func (s *site) enqueue(_ context.Context, p tasks.Payload, opts ...asynq.Option)
 }
 
 // look looks now, and at suspects only when asked for by a task that was enqueued.
-func (s *site) look(confirm bool) map[string]Namespace {
+func (s *site) look(confirm bool) map[string]Result {
 	s.T.Helper()
 	r, err := s.Look(s.T.Context(), tasks.Alone(s.job), tasks.Freshness{Confirm: confirm, By: verbtest.By})
 	s.Must(err)
 	kept, err := s.Latest(s.T.Context())
 	s.Must(err)
-	if len(kept.Namespaces) != len(r.Namespaces) || kept.Stale() != r.Stale() {
+	if len(kept.Places) != len(r.Places) || kept.Stale() != r.Stale() {
 		s.T.Errorf("kept %+v of %+v", kept, r)
 	}
-	rows := map[string]Namespace{}
-	for _, n := range r.Namespaces {
+	rows := map[string]Result{}
+	for _, n := range r.Places {
 		rows[n.Release] = n
 	}
 	return rows
 }
 
 // wait lets the clock go on to when the next enqueued task is due, and runs it.
-func (s *site) wait(d time.Duration) map[string]Namespace {
+func (s *site) wait(d time.Duration) map[string]Result {
 	s.T.Helper()
 	var next string
 	for id, at := range s.again {

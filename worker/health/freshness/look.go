@@ -17,7 +17,7 @@ type looking struct {
 	place
 	at    time.Time
 	known map[string]Suspect // of this place, by key
-	row   Namespace
+	row   Result
 }
 
 // held is an entry as its place holds it.
@@ -31,7 +31,7 @@ type held struct {
 
 // look looks at the suspects that are due and, as far as there is room, at entries at random.
 func (l *looking) look(ctx context.Context, room int) error {
-	l.row = Namespace{Release: l.release, State: l.state, Archive: l.archiveName()}
+	l.row = Result{Release: l.release, State: l.state, Archive: l.archiveName()}
 	mark, err := l.d.Log.Mark(ctx)
 	if err != nil {
 		return err

@@ -113,7 +113,7 @@ func (m *Monitor) look(ctx context.Context, job tasks.Job, p tasks.Freshness) (R
 			l.row.Problem = err.Error()
 		}
 		next = earliest(next, l.next())
-		report.Namespaces = append(report.Namespaces, l.finish(history))
+		report.Places = append(report.Places, l.finish(history))
 	}
 	if err := m.keep(ctx, report); err != nil {
 		return report, err

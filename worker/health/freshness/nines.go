@@ -17,13 +17,13 @@ type Tally struct {
 }
 
 // tally adds the day's earlier looks at the same place to the one at hand.
-func tally(row Namespace, at time.Time, history []Report) Tally {
+func tally(row Result, at time.Time, history []Report) Tally {
 	compared, stale := row.Compared, row.Confirmed
 	for _, r := range history {
 		if at.Sub(r.At) >= Window {
 			continue
 		}
-		for _, n := range r.Namespaces {
+		for _, n := range r.Places {
 			if n.Release == row.Release && n.Archive == row.Archive {
 				compared += n.Compared
 				stale += n.Confirmed

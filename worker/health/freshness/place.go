@@ -76,7 +76,7 @@ func (l *looking) room(p tasks.Freshness, history []Report) int {
 	if l.archive != nil {
 		for _, r := range history {
 			lately := l.at.Sub(r.At) < archiveEvery
-			if lately && slices.ContainsFunc(r.Namespaces, func(n Namespace) bool { return n.Archive == l.archive.Name && n.Sampled > 0 }) {
+			if lately && slices.ContainsFunc(r.Places, func(n Result) bool { return n.Archive == l.archive.Name && n.Sampled > 0 }) {
 				return 0
 			}
 		}

@@ -24,22 +24,22 @@ const (
 
 // Report is one look at every place.
 type Report struct {
-	At         time.Time   `json:"at"`
-	Confirm    bool        `json:"confirm,omitempty"` // only suspects were looked at
-	Namespaces []Namespace `json:"namespaces"`
+	At      time.Time `json:"at"`
+	Confirm bool      `json:"confirm,omitempty"` // only suspects were looked at
+	Places  []Result  `json:"places"`
 }
 
 // Stale returns how many entries of all places are confirmed to be stale.
 func (r Report) Stale() int {
 	n := 0
-	for _, row := range r.Namespaces {
+	for _, row := range r.Places {
 		n += row.Stale
 	}
 	return n
 }
 
-// Namespace is what a look showed of one place.
-type Namespace struct {
+// Result is what a look showed of one place.
+type Result struct {
 	Release string        `json:"release"`
 	State   release.State `json:"state"`
 	Archive string        `json:"archive,omitempty"` // the archive looked at; "" for the namespace
@@ -72,7 +72,7 @@ type Entry struct {
 
 // Remedy is the target of the invalidation that removes the place's stale entries: their smallest common
 // tag, or the first one's key. false when nothing is stale.
-func (n Namespace) Remedy() (tasks.Target, bool) {
+func (n Result) Remedy() (tasks.Target, bool) {
 	switch {
 	case n.Tag != nil:
 		return tasks.Target{Kind: tasks.KindTag, Name: n.Tag.Name}, true
@@ -91,7 +91,7 @@ func (e Entry) Remedy() tasks.Target {
 }
 
 // finish completes the place's row: the suspects as they are now, and the day's figure.
-func (l *looking) finish(history []Report) Namespace {
+func (l *looking) finish(history []Report) Result {
 	row := l.row
 	var stale []Suspect
 	for _, s := range l.known {
