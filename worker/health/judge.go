@@ -376,6 +376,10 @@ func judgeLag(i Invalidations, cfg Config) Check {
 	}
 	c.Detail = fmt.Sprintf("%d applied in the last %v, from the call to gone everywhere: half within %v, 99%% within %v, the slowest %v",
 		i.Lag.Calls, invalidation.LagWindow, brief(i.Lag.P50), brief(i.Lag.P99), brief(i.Lag.Max))
+	if len(i.Lag.Namespaces) > 0 {
+		n := i.Lag.Namespaces[0]
+		c.Detail += fmt.Sprintf("; the slowest namespace is %s, where 99%% of the removals took at most %v", n.Release, brief(n.P99))
+	}
 	switch {
 	case i.Lag.P99 > cfg.HealthPendingFail:
 		c.Status = Fail

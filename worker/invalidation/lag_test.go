@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
 )
@@ -23,15 +25,32 @@ func TestLagOf(t *testing.T) {
 		want  Lag
 	}{
 		"none":            {nil, Lag{}},
-		"one":             {[]tasks.Applied{call(time.Second, time.Millisecond)}, Lag{1, time.Millisecond, time.Millisecond, time.Millisecond}},
-		"hundred":         {hundred, Lag{100, 50 * time.Millisecond, 99 * time.Millisecond, 100 * time.Millisecond}},
+		"one":             {[]tasks.Applied{call(time.Second, time.Millisecond)}, Lag{Calls: 1, P50: time.Millisecond, P99: time.Millisecond, Max: time.Millisecond}},
+		"hundred":         {hundred, Lag{Calls: 100, P50: 50 * time.Millisecond, P99: 99 * time.Millisecond, Max: 100 * time.Millisecond}},
 		"old ones":        {[]tasks.Applied{call(LagWindow+time.Second, time.Hour)}, Lag{}},
 		"a clock behind":  {[]tasks.Applied{call(time.Second, -time.Millisecond)}, Lag{Calls: 1}},
-		"three, unsorted": {[]tasks.Applied{call(3, 30), call(2, 10), call(1, 20)}, Lag{3, 20, 30, 30}},
+		"three, unsorted": {[]tasks.Applied{call(3, 30), call(2, 10), call(1, 20)}, Lag{Calls: 3, P50: 20, P99: 30, Max: 30}},
 	} {
-		if got := LagOf(c.calls, noon.Add(-LagWindow)); got != c.want {
-			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		if diff := cmp.Diff(c.want, LagOf(c.calls, noon.Add(-LagWindow))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+func TestSlowestNamespace(t *testing.T) {
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	var calls []tasks.Applied
+	for i := range 200 {
+		took := map[string]time.Duration{"r1": time.Millisecond, "r2": 2 * time.Millisecond}
+		if i == 7 {
+			took["r1"] = time.Second // once: it is not r1 that is slow
+		}
+		calls = append(calls, tasks.Applied{Recorded: noon, At: noon, Took: took})
+	}
+	calls = append(calls, tasks.Applied{Recorded: noon.Add(-time.Hour), Took: map[string]time.Duration{"r0": time.Hour}})
+	want := []NamespaceLag{{"r2", 2 * time.Millisecond, 2 * time.Millisecond}, {"r1", time.Millisecond, time.Second}}
+	if diff := cmp.Diff(want, LagOf(calls, noon.Add(-LagWindow)).Namespaces); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
@@ -41,7 +60,7 @@ func TestLagOfTheLog(t *testing.T) {
 	s.invalidate(tag("b"))
 	got, err := s.log.Lag(ctx)
 	s.check(err)
-	if got.Calls != 2 || got.Max <= 0 || got.P50 > got.Max {
+	if got.Calls != 2 || got.Max <= 0 || got.P50 > got.Max || len(got.Namespaces) != 2 || got.Namespaces[0].Max <= 0 {
 		t.Errorf("%+v after two invalidations", got)
 	}
 }

@@ -41,6 +41,7 @@ var (
 	descPending       = desc("pending_invalidations", "Invalidations recorded and not yet applied everywhere.")
 	descOldestPending = desc("oldest_pending_seconds", "Age of the oldest pending invalidation, 0 without one.")
 	descLag           = desc("invalidation_lag_seconds", "Time from call to gone everywhere, of the calls applied in the last 10 minutes; absent without any.", "quantile")
+	descRemoval       = desc("invalidation_removal_seconds", "Time that the removal took in one namespace, of the calls applied in the last 10 minutes: 99th percentile and maximum.", "release", "quantile")
 	descTargets       = desc("log_targets", "Targets that the invalidation log remembers.")
 	descQueueSize     = desc("queue_size", "Tasks of a lane's queue in that state.", "lane", "state")
 	descQueueLatency  = desc("queue_latency_seconds", "Age of a lane's oldest pending task.", "lane")
@@ -68,7 +69,7 @@ var _ prometheus.Collector = (*collector)(nil)
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descTargets, descQueueSize,
+		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descRemoval, descTargets, descQueueSize,
 		descQueueLatency, descQueuePaused, descSnapshotAge, descRollback, descHealth, descHealthAge,
 		descCompared, descSuspects, descStale, descNines, descFreshnessAge,
 	} {
@@ -142,11 +143,15 @@ func (c *collector) lag(ctx context.Context) ([]prometheus.Metric, error) {
 	if err != nil || lag.Calls == 0 {
 		return nil, err
 	}
-	return []prometheus.Metric{
+	found := []prometheus.Metric{
 		gauge(descLag, lag.P50.Seconds(), "0.5"),
 		gauge(descLag, lag.P99.Seconds(), "0.99"),
 		gauge(descLag, lag.Max.Seconds(), "1"),
-	}, nil
+	}
+	for _, n := range lag.Namespaces {
+		found = append(found, gauge(descRemoval, n.P99.Seconds(), n.Release, "0.99"), gauge(descRemoval, n.Max.Seconds(), n.Release, "1"))
+	}
+	return found, nil
 }
 
 func (c *collector) lanes(ctx context.Context) (found []prometheus.Metric, err error) {

@@ -22,6 +22,7 @@ func TestMetrics(t *testing.T) {
 		`stoker_releases{state="standby"} 1`, `stoker_releases{state="expired"} 0`, `stoker_active_release_info{release="r42"} 1`,
 		"stoker_pending_invalidations 2", "stoker_oldest_pending_seconds 3", "stoker_log_targets 48210",
 		`stoker_invalidation_lag_seconds{quantile="0.99"} 0.002`, `stoker_invalidation_lag_seconds{quantile="1"} 0.004`, `stoker_up{part="lag"} 1`,
+		`stoker_invalidation_removal_seconds{quantile="0.99",release="r41"} 0.003`, `stoker_invalidation_removal_seconds{quantile="1",release="r41"} 0.005`,
 		`stoker_queue_size{lane="warm",state="pending"} 1`, `stoker_queue_size{lane="release",state="archived"} 0`,
 		`stoker_queue_latency_seconds{lane="health"} 0`, `stoker_queue_paused{lane="warm"} 0`,
 		"stoker_snapshot_age_seconds 18000", "stoker_rollback_ready 1", "stoker_health_report_age_seconds 40",

@@ -95,7 +95,8 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 			return LogStatus{Pending: 2, OldestPending: 3 * time.Second, Last: noon.UnixMicro(), Targets: 48210}, nil
 		},
 		Lag: func(context.Context) (invalidation.Lag, error) {
-			return invalidation.Lag{Calls: 3, P50: time.Millisecond, P99: 2 * time.Millisecond, Max: 4 * time.Millisecond}, nil
+			return invalidation.Lag{Calls: 3, P50: time.Millisecond, P99: 2 * time.Millisecond, Max: 4 * time.Millisecond,
+				Namespaces: []invalidation.NamespaceLag{{Release: "r41", P99: 3 * time.Millisecond, Max: 5 * time.Millisecond}}}, nil
 		},
 		Pending: func(context.Context, int) ([]Pending, error) {
 			return []Pending{

@@ -273,6 +273,18 @@ func TestChangedSuspectsStartOver(t *testing.T) {
 	if n := s.wait(4 * time.Minute)["r1"]; n.Suspects != 1 || n.Stale != 0 {
 		t.Errorf("invalidated, but still there: %+v", n)
 	}
+
+	_, err := s.Applier.Sweep(t.Context(), 0)
+	s.Must(err)
+	s.put("r1", "post:3", "the same old")
+	s.now = s.now.Add(time.Minute)
+	s.look(true)
+	s.wait(time.Minute)
+	s.invalidate(verbtest.Target("key:post:3"))
+	s.put("r1", "post:3", "the same old") // by a writer that came late
+	if n := s.wait(4 * time.Minute)["r1"]; n.Suspects != 1 || n.Stale != 0 {
+		t.Errorf("invalidated, and put again: %+v", n)
+	}
 }
 
 // TestOriginThatCannotBeRead neither clears nor confirms anything.
