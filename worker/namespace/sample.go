@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,53 +113,48 @@ func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, no
 		if err != nil {
 			return nil, err
 		}
-		for _, index := range indexes {
-			own, _ := c.tmpl.Logical(release, index)
-			tag, ok := tasks.TagOf(own)
-			if !ok || seen[tag] {
-				continue
-			}
-			seen[tag] = true
-			listed, size, err := w.listed(ctx, index, logical, now)
-			if err != nil {
-				return nil, fmt.Errorf("tag %s: %w", tasks.Bytes(tag), err)
-			}
-			for _, l := range listed {
-				tags[l] = append(tags[l], TagSize{tag, size})
+		for batch := range slices.Chunk(indexes, indexBatch) {
+			if err := w.listed(ctx, release, batch, logical, now, seen, tags); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return tags, nil
 }
 
-// listed returns which of some logical keys an index lists, marked ones as well, and how many
-// members it has whose entries have not expired.
-func (w *work) listed(ctx context.Context, index string, logical []string, now time.Time) (found []string, size int64, err error) {
-	args := make([]any, 0, 2+len(logical))
-	args = append(args, "ZMSCORE", index)
-	for _, l := range logical {
-		args = append(args, l)
-	}
-	var scores *redis.Cmd
-	var count *redis.IntCmd
-	err = w.run(ctx, w.cache.client, len(logical), func(p redis.Pipeliner) {
-		scores = p.Do(ctx, args...) // the client's own ZMScore makes a zero of what is not listed
-		count = p.ZCount(ctx, index, strconv.FormatInt(now.UnixMilli(), 10), "+inf")
+// listed adds to tags what some indexes list of the logical keys, also members that are marked as
+// gone. Its sizes are those of the members whose entries have not expired.
+func (w *work) listed(ctx context.Context, release string, indexes, logical []string, now time.Time, seen map[string]bool, tags map[string][]TagSize) error {
+	scores, sizes := make([]*redis.Cmd, len(indexes)), make([]*redis.IntCmd, len(indexes))
+	err := w.run(ctx, w.cache.client, len(indexes)*len(logical), func(p redis.Pipeliner) {
+		for i, index := range indexes {
+			args := []any{"ZMSCORE", index}
+			for _, l := range logical {
+				args = append(args, l)
+			}
+			scores[i] = p.Do(ctx, args...) // the client's own ZMScore makes a zero of what is not listed
+			sizes[i] = p.ZCount(ctx, index, strconv.FormatInt(now.UnixMilli(), 10), "+inf")
+		}
 	})
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	replies, err := scores.Slice()
-	if err != nil {
-		return nil, 0, err
-	}
-	if len(replies) != len(logical) {
-		return nil, 0, fmt.Errorf("%d scores for %d keys", len(replies), len(logical))
-	}
-	for i, l := range logical {
-		if replies[i] != nil {
-			found = append(found, l)
+	for i, index := range indexes {
+		own, _ := w.cache.tmpl.Logical(release, index)
+		tag, ok := tasks.TagOf(own)
+		if !ok || seen[tag] {
+			continue
+		}
+		seen[tag] = true
+		replies, err := scores[i].Slice()
+		if err != nil || len(replies) != len(logical) {
+			return fmt.Errorf("tag %s: %d scores for %d keys: %v", tasks.Bytes(tag), len(replies), len(logical), err)
+		}
+		for j, l := range logical {
+			if replies[j] != nil {
+				tags[l] = append(tags[l], TagSize{tag, sizes[i].Val()})
+			}
 		}
 	}
-	return found, count.Val(), nil
+	return nil
 }

@@ -102,5 +102,12 @@ func TestTagsOf(t *testing.T) {
 		if d := cmp.Diff(want, got, cmpopts.SortSlices(func(a, b namespace.TagSize) bool { return a.Tag < b.Tag })); d != "" {
 			t.Errorf("tags (-want +got):\n%s", d)
 		}
+
+		for i := range 100 { // more than one slice of indexes
+			f.do("ZADD", f.tmpl.Key("r1", fmt.Sprint("#tag:", i)), "+inf", "popular")
+		}
+		if got, err := f.TagsOf(ctxOf(t), "r1", []string{"popular"}, now); err != nil || len(got["popular"]) != 100 {
+			t.Errorf("%d tags of an entry that has 100, %v", len(got["popular"]), err)
+		}
 	})
 }
