@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
@@ -55,7 +58,7 @@ func stokerPeer(b *testing.B) (peer, *redis.Client) {
 	log := invalidation.Open(rdb, cfg.Keys(), invalidation.Config{FillLimit: cfg.FillLimit})
 	applier := invalidation.NewApplier(log, rdb, tmpl, func(context.Context) ([]string, error) { return live, nil }, namespace.New(rdb, tmpl, cfg.Keys(), nil))
 	w, err := worker.New(worker.Config{
-		Lanes: []tasks.Lane{tasks.LaneInvalidate}, InvalidateConcurrency: 8, BulkConcurrency: 1, ReleaseConcurrency: 1, WarmConcurrency: 1,
+		Lanes: tasks.Lanes(), InvalidateConcurrency: 8, BulkConcurrency: 1, ReleaseConcurrency: 1, WarmConcurrency: 1,
 		UpkeepConcurrency: 1, HealthConcurrency: 1, GracePeriod: time.Second,
 	}, worker.Deps{
 		App: "site", Queue: rdb, Dial: func() (redis.UniversalClient, error) {
@@ -187,6 +190,73 @@ func BenchmarkCalls(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkHalfLoad: from the call to the key's absence in both namespaces, while 64 callers keep
+// half of the rate that they reached just before.
+func BenchmarkHalfLoad(b *testing.B) {
+	p, rdb := stokerPeer(b)
+	const callers, calls, probes = 64, 20_000, 200
+	began := time.Now()
+	flood(b, p, callers, calls, 1)
+	p.settle()
+	top := float64(calls) / time.Since(began).Seconds()
+	load, stop := context.WithCancel(context.Background())
+	limit := rate.NewLimiter(rate.Limit(top/2), callers)
+	var wg sync.WaitGroup
+	var made atomic.Int64
+	for range callers {
+		wg.Go(func() {
+			for limit.Wait(load) == nil {
+				if err := p.invalidate(context.Background(), fmt.Sprintf("post:%d", made.Add(1))); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	h := hdrhistogram.New(1, time.Minute.Microseconds(), 3)
+	began = time.Now()
+	for b.Loop() {
+		for range probes {
+			rdb.MSet(load, "site:r1:a", "v", "site:r2:a", "v")
+			called := time.Now()
+			if err := p.invalidate(load, "a"); err != nil {
+				b.Fatal(err)
+			}
+			for rdb.Exists(load, "site:r1:a", "site:r2:a").Val() > 0 {
+			}
+			if err := h.RecordValue(time.Since(called).Microseconds()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(made.Load())/time.Since(began).Seconds(), "load/s")
+	stop()
+	wg.Wait()
+	b.ReportMetric(top, "top/s")
+	b.ReportMetric(float64(h.ValueAtQuantile(50))/1000, "p50-ms")
+	b.ReportMetric(float64(h.ValueAtQuantile(99))/1000, "p99-ms")
+}
+
+// BenchmarkIdle: what a worker with nothing to do costs the queue Redis.
+func BenchmarkIdle(b *testing.B) {
+	_, rdb := stokerPeer(b)
+	processed := func() float64 {
+		_, after, _ := strings.Cut(rdb.Info(context.Background(), "stats").Val(), "total_commands_processed:")
+		n, err := strconv.ParseFloat(strings.TrimSpace(strings.SplitN(after, "\n", 2)[0]), 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return n
+	}
+	rate := 0.0
+	for b.Loop() {
+		before, began := processed(), time.Now()
+		<-time.After(3 * time.Second)
+		rate = (processed() - before) / time.Since(began).Seconds()
+	}
+	b.ReportMetric(rate, "commands/s")
 }
 
 // flood makes calls from many goroutines, each call with keys of its own.
