@@ -100,6 +100,9 @@ func (r *rooms) web() (*web.Server, error) {
 		},
 		Lag:     r.log.Lag,
 		Pending: r.pending,
+		Recent: func(ctx context.Context, n int) ([]tasks.Applied, error) {
+			return tasks.ListApplied(ctx, r.queue, r.keys, n)
+		},
 		Usage: func(ctx context.Context, id string) (web.Usage, error) {
 			u, err := r.ns.Usage(ctx, id)
 			return web.Usage{Entries: u.Entries, Bytes: u.Bytes}, err

@@ -44,6 +44,7 @@ func TestInBrowser(t *testing.T) {
 	tests := []struct{ name, path, text string }{
 		{"overview", "/", "Served now"},
 		{"release", "/releases/r42", "first paint 200 ms sooner"},
+		{"invalidations", "/invalidations", "post 42 edited"},
 		{"absent", "/releases/r99", "No such release"},
 		{"queues", "/queues/", "alpha.warm"},
 		{"queue", "/queues/queues/alpha.warm?status=pending", "warm:batch"},
@@ -60,6 +61,7 @@ func TestInBrowser(t *testing.T) {
 	}
 	b.phone = true
 	b.visit("overview-phone", "/", "Served now")
+	b.visit("invalidations-phone", "/invalidations?q=author", "author:ann")
 	b.visit("release-phone", "/releases/r42", "Moves")
 	b.dark, b.phone = true, false
 	b.visit("overview-dark", "/", "Served now")

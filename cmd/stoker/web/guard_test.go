@@ -41,6 +41,7 @@ func TestRoutesByScope(t *testing.T) {
 		{"HEAD", "/", [5]int{401, 403, 200, 200, 200}},
 		{"POST", "/", [5]int{405, 405, 405, 405, 405}},
 		{"GET", "/releases/r42", [5]int{401, 403, 200, 200, 200}},
+		{"GET", "/invalidations", [5]int{401, 403, 200, 200, 200}},
 		{"GET", "/releases/r99", [5]int{401, 403, 404, 404, 404}},
 		{"GET", "/releases/r%20%2F", [5]int{401, 403, 404, 404, 404}},
 		{"GET", "/assets/style.css", [5]int{401, 403, 200, 200, 200}},
@@ -254,7 +255,7 @@ func TestBodyLimit(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	s := newSite(t, Config{WebTokensFile: tokensFile(t)}, nil)
-	for _, path := range []string{"/", "/releases/r42", "/assets/style.css", "/metrics", "/healthz", "/queues/", "/queues/api/queues", "/nothing"} {
+	for _, path := range []string{"/", "/releases/r42", "/invalidations", "/assets/style.css", "/metrics", "/healthz", "/queues/", "/queues/api/queues", "/nothing"} {
 		for name, as := range map[string]func(*http.Request){"signed in": basic("vera", viewSecret), "anonymous": func(*http.Request) {}} {
 			h := s.ask("GET", path, as).Header
 			policy := h.Get("Content-Security-Policy")

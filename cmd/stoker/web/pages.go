@@ -23,13 +23,13 @@ import (
 var files embed.FS
 
 // pages renders the console's own pages.
-type pages struct{ overview, release, message *template.Template }
+type pages struct{ overview, release, feed, message *template.Template }
 
 func newPages(now func() time.Time) *pages {
 	funcs := template.FuncMap{
 		"ago":   func(t time.Time) string { return ago(now().Sub(t)) },
 		"short": short,
-		"comma": humanize.Comma,
+		"comma": comma,
 		"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
 		"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -38,7 +38,7 @@ func newPages(now func() time.Time) *pages {
 	page := func(name string) *template.Template {
 		return template.Must(template.New(name).Funcs(funcs).ParseFS(files, "pages/layout.html", "pages/"+name))
 	}
-	return &pages{overview: page("overview.html"), release: page("release.html"), message: page("message.html")}
+	return &pages{overview: page("overview.html"), release: page("release.html"), feed: page("invalidations.html"), message: page("message.html")}
 }
 
 // assets serves the pages' style sheet, script and icon.
@@ -48,6 +48,17 @@ func (*pages) assets() http.Handler {
 		w.Header().Set("Cache-Control", "private, max-age=300")
 		all.ServeHTTP(w, r)
 	})
+}
+
+// comma is a whole number with its thousands apart.
+func comma(n any) string {
+	switch n := n.(type) {
+	case int:
+		return humanize.Comma(int64(n))
+	case int64:
+		return humanize.Comma(n)
+	}
+	return fmt.Sprint(n)
 }
 
 // short is a duration in one unit, as a person would say it.

@@ -149,3 +149,37 @@ func TestShort(t *testing.T) {
 		}
 	}
 }
+
+// TestFeed: the newest calls with what they removed, and those that a search finds; whatever a
+// caller wrote is text.
+func TestFeed(t *testing.T) {
+	s := newSite(t, Config{}, nil)
+	ask := func(query string) string {
+		resp := s.ask("GET", "/invalidations"+query)
+		if resp.StatusCode != 200 {
+			t.Errorf("%q: status %d", query, resp.StatusCode)
+		}
+		return strings.Join(strings.Fields(body(t, resp)), " ")
+	}
+	all := ask("")
+	for _, want := range []string{
+		"<code>tag author:ann</code>", "cms: post 42 edited", "<code>tag author:&lt;b&gt;bob</code>", "1 from r41<br>1,200 from r42<br>", "2 ms",
+		"no release was live", `<code>key &#34;\x00odd&#34;</code>`,
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if found := ask("?q=AUTHOR%3A%3Cb"); !strings.Contains(found, "1,200 from r42") || strings.Contains(found, "odd") || strings.Contains(found, "post 42") || !strings.Contains(found, `value="AUTHOR:&lt;b"`) {
+		t.Errorf("a search for one target shows:\n%s", found)
+	}
+	if none := ask("?q=nobody"); !strings.Contains(none, "None of the newest 2 matches") {
+		t.Errorf("a search for nothing shows:\n%s", none)
+	}
+	s = newSite(t, Config{}, nil, func(d *Deps) {
+		d.Recent = func(context.Context, int) ([]tasks.Applied, error) { return nil, errors.New("queue Redis is away") }
+	})
+	if resp := s.ask("GET", "/invalidations"); resp.StatusCode != 503 || !strings.Contains(body(t, resp), "could not be read") {
+		t.Errorf("without the queue Redis: status %d", resp.StatusCode)
+	}
+}

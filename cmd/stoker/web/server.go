@@ -79,6 +79,8 @@ type Deps struct {
 	Lag func(ctx context.Context) (invalidation.Lag, error)
 	// Pending returns up to n invalidations not yet applied, oldest first.
 	Pending func(ctx context.Context, n int) ([]Pending, error)
+	// Recent returns what became of the last n calls, newest first.
+	Recent func(ctx context.Context, n int) ([]tasks.Applied, error)
 	// Usage counts a release's namespace. It may take long: the console remembers the answer.
 	Usage func(ctx context.Context, release string) (Usage, error)
 	// Health returns the newest health report as JSON, nil when there is none yet.
@@ -165,6 +167,7 @@ func (s *Server) routes() (http.Handler, error) {
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", s.guard.need(view, http.HandlerFunc(s.showOverview)))
+	mux.Handle("GET /invalidations", s.guard.need(view, http.HandlerFunc(s.showFeed)))
 	mux.Handle("GET /releases/{id}", s.guard.need(view, http.HandlerFunc(s.showRelease)))
 	mux.Handle("GET /assets/", s.guard.need(view, s.pages.assets()))
 	mux.Handle("GET /metrics", s.guard.need(view, s.metrics()))

@@ -106,6 +106,15 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 					Sample: []tasks.Target{{Kind: tasks.KindPrefix, Name: "nav:\x00"}}},
 			}, nil
 		},
+		Recent: func(_ context.Context, n int) ([]tasks.Applied, error) {
+			at := noon.Add(-time.Minute)
+			return []tasks.Applied{
+				{Number: at.UnixMicro(), Recorded: at, At: at.Add(2 * time.Millisecond), Targets: 1, Namespaces: map[string]int64{"r42": 1200, "r41": 1},
+					Sample: []tasks.Target{{Kind: tasks.KindTag, Name: "author:<b>bob"}}, By: tasks.By{Actor: "editor", Reason: "typo in \u202ename"}},
+				{Number: at.UnixMicro() - 1, Recorded: at, At: at.Add(time.Second), Targets: 12, Namespaces: map[string]int64{},
+					Sample: []tasks.Target{{Kind: tasks.KindKey, Name: "\x00odd"}}, By: tasks.By{Actor: "cms"}},
+			}[:min(n, 2)], nil
+		},
 		Usage: func(_ context.Context, id string) (Usage, error) {
 			return Usage{Entries: 1774 + int64(len(id)), Bytes: 12_600_000}, nil
 		},
