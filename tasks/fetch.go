@@ -49,7 +49,23 @@ const (
 // however late its put arrives. Only load's errors are returned: when a Redis cannot be reached
 // the page is still served, without its cache.
 func (c *Client) Fetch(ctx context.Context, key string, tags []string, ttl time.Duration, load func(context.Context) ([]byte, error)) (Fetched, error) {
-	if err := validateFill(key, tags, ttl); err != nil {
+	if err := validateTags(tags); err != nil {
+		return Fetched{}, fmt.Errorf("fetch: %w", err)
+	}
+	return c.FetchTagged(ctx, key, ttl, func(ctx context.Context) ([]byte, []string, error) {
+		value, err := load(ctx)
+		return value, tags, err
+	})
+}
+
+// loader reads an entry's value and its tags from the origin.
+type loader = func(ctx context.Context) (value []byte, tags []string, err error)
+
+// FetchTagged is [Client.Fetch] for an entry whose tags are known only when it is loaded, because
+// they depend on what it holds: the authors of an article, the posts in a list. From
+// then on the entry answers to these tags and no longer to those it had before.
+func (c *Client) FetchTagged(ctx context.Context, key string, ttl time.Duration, load loader) (Fetched, error) {
+	if err := validateFill(key, ttl); err != nil {
 		return Fetched{}, fmt.Errorf("fetch: %w", err)
 	}
 	release, err := c.Release(ctx)
@@ -63,7 +79,7 @@ func (c *Client) Fetch(ctx context.Context, key string, tags []string, ttl time.
 		}
 		return out, nil
 	}
-	f := &fill{c: c, release: release, key: key, tags: tags, ttl: ttl, token: rand.Text()}
+	f := &fill{c: c, release: release, key: key, ttl: ttl, token: rand.Text()}
 	leased, err := f.begin(ctx)
 	if err == nil && !leased {
 		if c.awaitOther(ctx, &out, f) {
@@ -75,21 +91,28 @@ func (c *Client) Fetch(ctx context.Context, key string, tags []string, ttl time.
 		return c.bypass(ctx, out, load)
 	}
 	defer f.end(ctx)
-	if out.Value, err = load(ctx); err != nil {
+	if out.Value, f.tags, err = load(ctx); err != nil {
 		return Fetched{Release: release}, err
+	}
+	if err := validateTags(f.tags); err != nil {
+		return out, fmt.Errorf("fetch: %w", err)
 	}
 	out.Stored = f.store(ctx, out.Value)
 	return out, nil
 }
 
-func validateFill(key string, tags []string, ttl time.Duration) error {
-	if err := (Target{KindKey, Bytes(key)}).Validate(); err != nil {
-		return err
-	}
+func validateTags(tags []string) error {
 	for _, t := range tags {
 		if err := (Target{KindTag, Bytes(t)}).Validate(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func validateFill(key string, ttl time.Duration) error {
+	if err := (Target{KindKey, Bytes(key)}).Validate(); err != nil {
+		return err
 	}
 	if ttl < 0 || ttl > 0 && ttl < time.Second {
 		return fmt.Errorf("%w: ttl %v of key %s: use 0 (none) or at least 1s", ErrInvalid, ttl, Bytes(key))
@@ -98,9 +121,9 @@ func validateFill(key string, tags []string, ttl time.Duration) error {
 }
 
 // bypass loads without storing.
-func (c *Client) bypass(ctx context.Context, out Fetched, load func(context.Context) ([]byte, error)) (Fetched, error) {
+func (c *Client) bypass(ctx context.Context, out Fetched, load loader) (Fetched, error) {
 	var err error
-	out.Value, err = load(ctx)
+	out.Value, _, err = load(ctx)
 	return out, err
 }
 
@@ -203,7 +226,12 @@ func (f *fill) store(ctx context.Context, value []byte) bool {
 	if stale[0] {
 		final = -1
 	}
-	settled, err := settleScript.Run(ctx, f.c.cache, []string{key}, probation, final).Int()
+	keys, args := []string{key}, []any{probation, final}
+	if note := Companion(string(value), final, f.tags); note != "" && !Sharded(f.c.cache) {
+		keys = append(keys, f.c.tmpl.Key(f.release, CompanionKey(f.key)))
+		args = append(args, note)
+	}
+	settled, err := settleScript.Run(ctx, f.c.cache, keys, args...).Int()
 	return err == nil && settled == 1 && !stale[0]
 }
 

@@ -46,6 +46,16 @@ func Connect(name, url string) (redis.UniversalClient, error) {
 	return nil, fmt.Errorf("%w: %s: %s: use redis://[user:password@]host:port/db, unix:///path, redis-sentinel://… or redis-cluster://…", ErrInvalid, name, why)
 }
 
+// Sharded reports whether a client's keys lie in slots of several servers: a script may then touch
+// those of one slot only.
+func Sharded(client redis.UniversalClient) bool {
+	switch client.(type) {
+	case *redis.ClusterClient, *redis.Ring:
+		return true
+	}
+	return false
+}
+
 // quotesSecret reports whether a parser's words about a URL may hold a part of its password. It
 // errs on the side of silence: a URL that cannot be read cannot be taken apart for sure.
 func quotesSecret(words, url string) bool {

@@ -15,6 +15,7 @@ const Reserved = "#"
 const (
 	tagPrefix   = Reserved + "tag:"
 	leasePrefix = Reserved + "lease:"
+	ofPrefix    = Reserved + "of:"
 )
 
 // TagIndex returns the logical key of a tag's index: a ZSET of logical keys, scored by the
@@ -32,6 +33,9 @@ func LeaseKey(logical string) string { return leasePrefix + logical }
 
 // IsLease reports whether a logical key is a loader's lease: leases are never copied or archived.
 func IsLease(logical string) bool { return strings.HasPrefix(logical, leasePrefix) }
+
+// CompanionKey returns the logical key of an entry's companion; see [Companion].
+func CompanionKey(logical string) string { return ofPrefix + logical }
 
 // Template maps a release and a logical key to a key of the cache Redis. The zero value is
 // not usable; make one with [ParseTemplate]. It is immutable and safe for concurrent use.

@@ -17,11 +17,18 @@ type Marks struct {
 	Ledger  *release.Ledger
 	Log     *invalidation.Log
 	Applier *invalidation.Applier
+	Tags    TagCopier
 	// Gone reports whether a task has come to its end; [Queues.Gone] does.
 	Gone func(ctx context.Context, id string) (bool, error)
 }
 
 var _ Reaper = Marks{}
+
+// TagCopier lists the entries of dst that src's tag indexes name in dst's. It is idempotent.
+// namespace.Cache is one.
+type TagCopier interface {
+	CopyTags(ctx context.Context, src, dst string) error
+}
 
 // Reap implements [Reaper].
 func (m Marks) Reap(ctx context.Context) (int, error) {
@@ -32,7 +39,7 @@ func (m Marks) Reap(ctx context.Context) (int, error) {
 	closed := 0
 	var failed []error
 	for _, id := range live {
-		n, err := m.reap(ctx, id)
+		n, err := m.reap(ctx, id, live)
 		closed += n
 		if err != nil {
 			failed = append(failed, fmt.Errorf("release %q: %w", id, err))
@@ -69,7 +76,7 @@ func (m Marks) reapReaders(ctx context.Context) (int, error) {
 	return closed, nil
 }
 
-func (m Marks) reap(ctx context.Context, id string) (int, error) {
+func (m Marks) reap(ctx context.Context, id string, live []string) (int, error) {
 	marks, err := m.Log.OpenMarks(ctx, id)
 	if err != nil {
 		return 0, err
@@ -83,7 +90,7 @@ func (m Marks) reap(ctx context.Context, id string) (int, error) {
 		if !gone {
 			continue
 		}
-		if _, err := m.Applier.Replay(ctx, id, mark); err != nil {
+		if err := m.replay(ctx, id, mark, live); err != nil {
 			return closed, fmt.Errorf("writer %q: %w", writer, err)
 		}
 		if err := m.Log.CloseMark(ctx, id, writer); err != nil {
@@ -92,4 +99,20 @@ func (m Marks) reap(ctx context.Context, id string) (int, error) {
 		closed++
 	}
 	return closed, nil
+}
+
+// replay does what the end of a dead writer's work would have done. A carry that died before it had
+// copied the tag indexes left entries that only its source's indexes name; which of the live
+// namespaces that was is not known here.
+func (m Marks) replay(ctx context.Context, id string, mark invalidation.Mark, live []string) error {
+	for _, other := range live {
+		if other == id {
+			continue
+		}
+		if err := m.Tags.CopyTags(ctx, other, id); err != nil {
+			return err
+		}
+	}
+	_, err := m.Applier.Replay(ctx, id, mark)
+	return err
 }

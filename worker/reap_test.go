@@ -16,6 +16,11 @@ type noPrefixes struct{}
 
 func (noPrefixes) Unlink(context.Context, string, string) (int64, error) { return 0, nil }
 
+// noTags is a TagCopier for releases without tags.
+type noTags struct{}
+
+func (noTags) CopyTags(context.Context, string, string) error { return nil }
+
 // TestReap: the mark of a writer whose task is gone is replayed and closed, so that the release
 // may go on; that of a writer at work stays.
 func TestReap(t *testing.T) {
@@ -47,7 +52,7 @@ func TestReap(t *testing.T) {
 	}
 	c.Set(ctx, tmpl.Key("r1", "post:1"), "read before the edit, written after it", 0) // and then its writer died
 
-	marks := Marks{Ledger: ledger, Log: log, Applier: applier,
+	marks := Marks{Ledger: ledger, Log: log, Applier: applier, Tags: noTags{},
 		Gone: func(_ context.Context, id string) (bool, error) { return id == "dead", nil }}
 	if n, err := marks.Reap(ctx); n != 1 || err != nil {
 		t.Errorf("reaped %d, %v; want 1", n, err)

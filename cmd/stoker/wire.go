@@ -232,7 +232,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeWatch:          worker.Watch(r.monitor),
 		},
 		Applier: r.applier,
-		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Gone: queues.Gone},
+		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone},
 		Log:     r.logger,
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,19 +18,29 @@ import (
 )
 
 // edit is an editor with the task that applies the edit: the origin changes, the change is
-// recorded, the record is applied.
-func (w *world) edit(key string, kind tasks.Kind, gone bool) func(context.Context, *actor) error {
-	targets := []tasks.Target{w.target(key, kind)}
+// recorded, the record is applied. The tags may change with it.
+func (w *world) edit(key string, kind tasks.Kind, tags string, gone bool) func(context.Context, *actor) error {
+	var named []tasks.Target
 	var record *tasks.Record
 	return func(ctx context.Context, a *actor) error {
 		if record == nil {
-			if err := a.step("edit "+key, func() error { w.bump(key, gone); return nil }); err != nil {
+			err := a.step(doing("edit "+key), func() error {
+				had := w.present(key).tags
+				has := had
+				if tags == "retag" {
+					has = otherTags(key, had)
+				}
+				w.bump(key, has, gone)
+				named = targets(key, kind, had, has)
+				return nil
+			})
+			if err != nil {
 				return err
 			}
-			r := w.record(targets...)
+			r := w.record(named...)
 			record = &r
 		}
-		a.executed = func() { w.promise(targets) }
+		a.executed = func() { w.promise(named) }
 		_, err := w.log.Record(ctx, *record)
 		a.executed = nil
 		if err != nil {
@@ -41,6 +52,46 @@ func (w *world) edit(key string, kind tasks.Kind, gone bool) func(context.Contex
 		}
 		_, err = worker.ApplyBulk(ctx)
 		return err
+	}
+}
+
+// slip is an edit that nobody tells of.
+func (w *world) slip(key string) func(context.Context, *actor) error {
+	return func(_ context.Context, a *actor) error {
+		return a.step(doing("slip "+key), func() error {
+			w.bump(key, otherTags(key, w.present(key).tags), false)
+			return nil
+		})
+	}
+}
+
+// otherTags returns the tags that a key may have beside those it has.
+func otherTags(key string, has []string) []string {
+	if slices.Equal(has, tagsOf[key][0]) {
+		return tagsOf[key][1]
+	}
+	return tagsOf[key][0]
+}
+
+// plain is an app without stoker's client that sets a key as the contract for writers says, all
+// at once: what it writes is never stale. It may keep the expiry that the key has.
+func (w *world) plain(release, key string, keep bool) func(context.Context, *actor) error {
+	return func(ctx context.Context, a *actor) error {
+		return a.step(doing("set "+release+"/"+key), func() error {
+			v, at := w.present(key), w.tmpl.Key(release, key)
+			if v.gone {
+				return nil
+			}
+			for _, tag := range v.tags {
+				w.add(w.tmpl.Key(release, tasks.TagIndex(tag)), math.Inf(1), key)
+			}
+			ttl := w.mini.TTL(at)
+			w.must(w.mini.Set(at, strconv.Itoa(v.number)))
+			if keep && ttl > 0 {
+				w.mini.SetTTL(at, ttl)
+			}
+			return nil
+		})
 	}
 }
 
@@ -80,18 +131,18 @@ func (w *world) prune(release string) func(context.Context, *actor) error {
 
 func (w *world) tick(d time.Duration) func(context.Context, *actor) error {
 	return func(_ context.Context, a *actor) error {
-		return a.step(fmt.Sprint("the clock moves ", d), func() error { w.advance(d); return nil })
+		return a.step(doing(fmt.Sprint("the clock moves ", d)), func() error { w.advance(d); return nil })
 	}
 }
 
 // read reads one key of the origin; false when it is deleted there.
 func (w *world) read(a *actor, key string) (v version, err error) {
-	err = a.step("read "+key, func() error { v = w.origin[key]; return nil })
+	err = a.step(doing("read "+key), func() error { v = w.present(key); return nil })
 	return v, err
 }
 
 // warm is a warm batch, as package warm runs it: chunk by chunk, with a cursor.
-func (w *world) warm(release, id string, chunks [][]string) func(context.Context, *actor) error {
+func (w *world) warm(release, id string, ttl time.Duration, chunks [][]string) func(context.Context, *actor) error {
 	done := 0
 	return func(ctx context.Context, a *actor) error {
 		early := map[string]version{}
@@ -118,13 +169,13 @@ func (w *world) warm(release, id string, chunks [][]string) func(context.Context
 					}
 				}
 				if !v.gone {
-					puts = append(puts, namespace.Put{Entry: entry(key, v), Tags: tagsOf[key]})
+					puts = append(puts, namespace.Put{Entry: w.entry(key, v, ttl), Tags: v.tags})
 				}
 			}
 			if err := w.settle(ctx, release, mark, puts); err != nil {
 				return err
 			}
-			if err := a.step("save cursor", func() error { return nil }); err != nil {
+			if err := a.step(doing("save cursor"), func() error { return nil }); err != nil {
 				return err
 			}
 		}
@@ -235,7 +286,7 @@ func (w *world) openMarkFrom(ctx context.Context, a *actor, id string) (invalida
 func (w *world) fill(release, key string, ttl time.Duration) func(context.Context, *actor) error {
 	return func(ctx context.Context, a *actor) error {
 		at := release + "/" + key
-		if err := a.step("visit "+at, func() error { return nil }); err != nil {
+		if err := a.step(doing("visit "+at), func() error { return nil }); err != nil {
 			return err
 		}
 		// Whoever waits for another's load does so in real time; the model leaves that out.
@@ -247,18 +298,18 @@ func (w *world) fill(release, key string, ttl time.Duration) func(context.Contex
 			delete(w.loading, at)
 			w.doomed[at] = w.doomed[at] || a.hurt
 		}()
-		load := func(context.Context) ([]byte, error) {
+		load := func(context.Context) ([]byte, []string, error) {
 			v, err := w.read(a, key)
 			delete(w.loading, at)
 			if err == nil && v.gone {
 				err = errors.New("not found")
 			}
-			return []byte(strconv.Itoa(v.number)), err
+			return []byte(strconv.Itoa(v.number)), v.tags, err
 		}
 		if w.flaw == noProbation {
 			return w.plainFill(ctx, release, key, load)
 		}
-		_, err := w.clients[release].Fetch(ctx, key, tagsOf[key], ttl, load)
+		_, err := w.clients[release].FetchTagged(ctx, key, ttl, load)
 		if err != nil && !a.hurt {
 			return nil // the page does not exist
 		}
@@ -267,20 +318,20 @@ func (w *world) fill(release, key string, ttl time.Duration) func(context.Contex
 }
 
 // plainFill is a fill whose put is for good at once.
-func (w *world) plainFill(ctx context.Context, release, key string, load func(context.Context) ([]byte, error)) error {
+func (w *world) plainFill(ctx context.Context, release, key string, load func(context.Context) ([]byte, []string, error)) error {
 	mark, err := w.log.Mark(ctx)
 	if err != nil {
 		return err
 	}
-	value, err := load(ctx)
+	value, tags, err := load(ctx)
 	if err != nil {
 		return nil
 	}
 	e := tasks.Entry{Key: key, Type: tasks.EntryString, Value: string(value)}
-	if err := w.ns.Put(ctx, release, []namespace.Put{{Entry: e, Tags: tagsOf[key]}}); err != nil {
+	if err := w.ns.Put(ctx, release, []namespace.Put{{Entry: e, Tags: tags}}); err != nil {
 		return err
 	}
-	return w.removeStale(ctx, release, mark, []tasks.Tagged{{Key: key, Tags: tagsOf[key]}})
+	return w.removeStale(ctx, release, mark, []tasks.Tagged{{Key: key, Tags: tags}})
 }
 
 // comeBack snapshots r1 and restores the archive as r3, as packages retire and restore do.
@@ -296,7 +347,7 @@ func (w *world) comeBack(id string) func(context.Context, *actor) error {
 			if archive, err = w.snapshot(ctx); err != nil {
 				return err
 			}
-			if err := a.step("record archive", func() error { return nil }); err != nil {
+			if err := a.step(doing("record archive"), func() error { return nil }); err != nil {
 				return err
 			}
 			recorded, w.archived = true, append(w.archived, mark.Number)
@@ -351,34 +402,30 @@ func (w *world) restore(ctx context.Context, a *actor, archive [][]tasks.Entry, 
 		if err := w.ns.Write(ctx, "r3", entries[*written:*written+1]); err != nil {
 			return err
 		}
-		if err := a.step("save cursor", func() error { return nil }); err != nil {
+		if err := a.step(doing("save cursor"), func() error { return nil }); err != nil {
 			return err
 		}
 	}
 	return w.ns.Write(ctx, "r3", indexes)
 }
 
-// carryOut sends a command, unless what is broken on purpose shows here.
+// carryOut sends a command, unless a flaw is that it is not sent.
 func (w *world) carryOut(a *actor, cmd redis.Cmder, send func() error) error {
 	args := cmd.Args()
-	script := cmd.Name() == "evalsha"
-	if w.flaw == uncheckedFill && script && strings.HasPrefix(a.id, "fill") && args[2] == 4 && args[6] == keys.Live() {
+	if w.flaw == uncheckedFill && cmd.Name() == "evalsha" && strings.HasPrefix(a.id, "fill") && args[2] == 4 && args[6] == keys.Live() {
 		cmd.(*redis.Cmd).SetVal([]any{int64(0)})
 		return nil
-	}
-	if index, ok := args[min(3, len(args)-1)].(string); ok && script && args[2] == 1 && len(args) == 9 { // tag.lua
-		switch {
-		case w.flaw == membersForgotten:
-			defer w.takeMarked(index)
-		case w.flaw == marksSkipped && (strings.HasPrefix(a.id, "edit") || strings.HasPrefix(a.id, "sweep")):
-			defer w.putBack(index, w.takeMarked(index))
-		}
 	}
 	return send()
 }
 
-func entry(key string, v version) tasks.Entry {
-	return tasks.Entry{Key: key, Type: tasks.EntryString, Value: strconv.Itoa(v.number)}
+// entry is a version as a warm writes it.
+func (w *world) entry(key string, v version, ttl time.Duration) tasks.Entry {
+	e := tasks.Entry{Key: key, Type: tasks.EntryString, Value: strconv.Itoa(v.number)}
+	if ttl > 0 {
+		e.ExpiresAt = w.now.Add(ttl).UnixMilli()
+	}
+	return e
 }
 
 func tagged(puts []namespace.Put) []tasks.Tagged {

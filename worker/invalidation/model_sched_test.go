@@ -35,16 +35,16 @@ type actor struct {
 	work  func(ctx context.Context, a *actor) error
 	tries int // how often it is begun again after an error or a death
 
-	began int // tries so far
-	next  func() (string, bool)
-	stop  func()
-	yield func(string) bool
-	label string // the step it waits before
-	turn  turn
-	dead  bool
-	hurt  bool // some step did not go well
-	over  bool // done, or given up
-	err   error
+	began  int // tries so far
+	next   func() (struct{}, bool)
+	stop   func()
+	yield  func() bool
+	writes bool // the step that it waits before may change something
+	turn   turn
+	dead   bool
+	hurt   bool // some step did not go well
+	over   bool // done, or given up
+	err    error
 
 	executed func() // called once, when the server has carried out the next round trip
 }
@@ -62,8 +62,8 @@ func (a *actor) begin() {
 	a.began++
 	a.dead = false
 	ctx := context.WithValue(context.Background(), actorKey{}, a)
-	a.next, a.stop = iter.Pull(func(yield func(string) bool) {
-		a.yield = yield
+	a.next, a.stop = iter.Pull(func(yield func(struct{}) bool) {
+		a.yield = func() bool { return yield(struct{}{}) }
 		a.err = a.work(ctx, a)
 	})
 	a.advance(well)
@@ -72,8 +72,7 @@ func (a *actor) begin() {
 // advance lets the actor take the step it waits for, and runs it up to the next one.
 func (a *actor) advance(t turn) {
 	a.turn = t
-	var more bool
-	if a.label, more = a.next(); more {
+	if _, more := a.next(); more {
 		return
 	}
 	a.stop()
@@ -89,15 +88,16 @@ func (a *actor) advance(t turn) {
 }
 
 // step waits for the actor's turn, then calls do. A dead actor's steps all fail.
-func (a *actor) step(label string, do func() error) error {
+func (a *actor) step(label fmt.Stringer, do func() error) error {
 	if a.dead {
 		return errDied
 	}
-	if !a.yield(label) {
+	a.writes = mayWrite(label)
+	if !a.yield() {
 		a.dead = true
 		return errDied
 	}
-	a.w.note("%-10s %s %s", a.id, label, a.turn)
+	a.w.notes = append(a.w.notes, note{a.id, label, a.turn})
 	a.hurt = a.hurt || a.turn != well
 	switch a.turn {
 	case dies:
@@ -130,7 +130,7 @@ func (stepper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if a == nil || cmd.Name() == "info" || cmd.Name() == "time" { // these read nothing that others write
 			return next(ctx, cmd)
 		}
-		return a.step(label(cmd), func() error { return a.w.carryOut(a, cmd, func() error { return next(ctx, cmd) }) })
+		return a.step(sent{cmd}, func() error { return a.w.carryOut(a, cmd, func() error { return next(ctx, cmd) }) })
 	}
 }
 
@@ -143,7 +143,7 @@ func (stepper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 			return next(ctx, cmds)
 		}
 		if !writes(cmds) {
-			return fail(cmds, a.step("read "+label(cmds[0])+" …", func() error { return next(ctx, cmds) }))
+			return fail(cmds, a.step(sent{cmds[0]}, func() error { return next(ctx, cmds) }))
 		}
 		var first error
 		for i, cmd := range cmds {
@@ -152,7 +152,7 @@ func (stepper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 			if cmd.Name() == "time" {
 				err = send()
 			} else {
-				err = a.step(label(cmd), func() error { return a.w.carryOut(a, cmd, send) })
+				err = a.step(sent{cmd}, func() error { return a.w.carryOut(a, cmd, send) })
 			}
 			if errors.Is(err, errDied) || errors.Is(err, errFault) {
 				return fail(cmds, err) // the connection is gone, and with it all replies
@@ -185,12 +185,25 @@ func writes(cmds []redis.Cmder) bool {
 	return false
 }
 
-// label names a command in a history.
-func label(cmd redis.Cmder) string {
+// mayWrite reports whether a step may change what others see.
+func mayWrite(label fmt.Stringer) bool {
+	cmd, ok := label.(sent)
+	return !ok || cmd.Name() == "evalsha" || writes([]redis.Cmder{cmd})
+}
+
+// doing names a step of the model's own.
+type doing string
+
+func (d doing) String() string { return string(d) }
+
+// sent names a round trip.
+type sent struct{ redis.Cmder }
+
+func (s sent) String() string {
 	var b strings.Builder
-	b.WriteString(cmd.Name())
-	args := cmd.Args()[1:]
-	if cmd.Name() == "evalsha" {
+	b.WriteString(s.Name())
+	args := s.Args()[1:]
+	if s.Name() == "evalsha" {
 		args = args[2:] // its keys tell which script it is
 	}
 	for _, arg := range args {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
@@ -27,7 +26,9 @@ var (
 	keys     = tasks.KeysOf("site")
 	releases = []string{"r1", "r2", "r3"}
 	names    = []string{"a:1", "b:1"}
-	tagsOf   = map[string][]string{"a:1": {"t1"}, "b:1": {"t1", "t2"}}
+	allTags  = []string{"t1", "t2"}
+	// What an entry's tags may be; an edit may change them.
+	tagsOf = map[string][2][]string{"a:1": {{"t1"}, {"t2"}}, "b:1": {{"t1", "t2"}, {"t2"}}}
 	// The year keeps expiries clear of this process's own clock.
 	dawn = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
 )
@@ -35,12 +36,13 @@ var (
 // version is what the origin holds under a key.
 type version struct {
 	number int
+	tags   []string
 	gone   bool // deleted
 }
 
-// stage is what all histories share: an embedded Redis and the real rooms on it.
+// stage is what all histories share: a Redis in memory and the real rooms on it.
 type stage struct {
-	mini    *miniredis.Miniredis
+	*memory
 	rdb     *redis.Client
 	tmpl    tasks.Template
 	log     *invalidation.Log
@@ -50,11 +52,12 @@ type stage struct {
 	left    map[string]int // release → entries that were there at the end, in all histories
 }
 
-func newStage(t *testing.T) *stage {
-	s := &stage{mini: miniredis.RunT(t), clients: map[string]*tasks.Client{}, left: map[string]int{}}
+func newStage(t *testing.T, f flaw) *stage {
+	s := &stage{memory: newMemory(t), clients: map[string]*tasks.Client{}, left: map[string]int{}}
+	s.edit = strings.NewReplacer(breaks[f]...).Replace
 	s.mini.SetTime(dawn)
 	s.mini.ClockTTL(true)
-	s.rdb = redis.NewClient(&redis.Options{Addr: s.mini.Addr(), PoolSize: 1, MaxRetries: -1})
+	s.rdb = s.client()
 	t.Cleanup(func() { _ = s.rdb.Close() })
 	s.rdb.AddHook(stepper{})
 	cfg := tasks.Config{App: "site", FillLimit: fillLimit}
@@ -93,30 +96,36 @@ type world struct {
 	marks worker.Marks
 	now   time.Time
 
-	origin   map[string]version
-	need     map[string]int // key → its version at its last invalidation
+	origin   map[string][]version    // key → its versions; the last is the present one
+	invalid  map[string]map[int]bool // key → the versions that an invalidation named
 	records  int
 	actors   []*actor
 	gone     map[string]bool // tasks that came to their end without success
 	loading  map[string]bool // release/key → a fill is about to load it
 	doomed   map[string]bool // release/key → a fill of it was disturbed: only its probation ends it
 	archived []int64         // the marks of the archives
-	notes    []string
+	notes    []note
 }
 
 func newWorld(t *rapid.T, s *stage, f flaw) *world {
 	w := &world{
-		stage: s, t: t, flaw: f, now: dawn, origin: map[string]version{}, need: map[string]int{},
+		stage: s, t: t, flaw: f, now: dawn, origin: map[string][]version{}, invalid: map[string]map[int]bool{},
 		gone: map[string]bool{}, loading: map[string]bool{}, doomed: map[string]bool{},
 	}
-	w.marks = worker.Marks{Ledger: release.Open(s.rdb, keys), Log: s.log, Applier: s.applier, Gone: func(_ context.Context, id string) (bool, error) {
+	w.marks = worker.Marks{Ledger: release.Open(s.rdb, keys), Log: s.log, Applier: s.applier, Tags: s.ns, Gone: func(_ context.Context, id string) (bool, error) {
 		return w.gone[id], nil
 	}}
+	if f == tagsNotCarried {
+		w.marks.Tags = noTags{}
+	}
+	for _, key := range names {
+		w.origin[key], w.invalid[key] = []version{{tags: tagsOf[key][0]}}, map[int]bool{}
+	}
 	w.mini.FlushAll()
 	w.mini.SetTime(dawn)
 	// The log is older than any mark goes back to, and replays have something to do.
 	w.mini.HSet(keys.LogMeta(), "epoch", "e", "floor", number(dawn.Add(-time.Second)), "last", number(dawn))
-	for _, tag := range []string{"t1", "t2"} {
+	for _, tag := range allTags {
 		w.add(keys.Log(), float64(dawn.UnixMicro()), "t:"+tag)
 	}
 	w.advance(2 * time.Hour)
@@ -126,7 +135,7 @@ func newWorld(t *rapid.T, s *stage, f flaw) *world {
 		for _, key := range names {
 			if rapid.Bool().Draw(t, id+" holds "+key) {
 				w.must(w.mini.Set(w.tmpl.Key(id, key), "0"))
-				for _, tag := range tagsOf[key] {
+				for _, tag := range w.present(key).tags {
 					w.add(w.tmpl.Key(id, tasks.TagIndex(tag)), math.Inf(1), key)
 				}
 			}
@@ -137,30 +146,42 @@ func newWorld(t *rapid.T, s *stage, f flaw) *world {
 
 // alone returns the context of an actor who waits for nobody.
 func (w *world) alone(id string) context.Context {
-	return context.WithValue(context.Background(), actorKey{}, &actor{w: w, id: id, yield: func(string) bool { return true }})
+	return context.WithValue(context.Background(), actorKey{}, &actor{w: w, id: id, yield: func() bool { return true }})
 }
 
 // tour makes the server know every script, so that none costs a history a round trip more.
 func (w *world) tour() {
 	ctx := w.alone("tour")
 	for _, work := range []func(context.Context, *actor) error{
-		w.edit("a:1", tasks.KindTag, false), w.trim, w.prune("r1"), w.carry("carry", ""), w.comeBack("comeback"),
+		w.edit("a:1", tasks.KindTag, "stays", false), w.trim, w.prune("r1"), w.carry("carry", ""), w.comeBack("comeback"),
 	} {
 		w.must(work(ctx, actorOf(ctx)))
 	}
-	w.bump("a:1", false)
+	w.bump("a:1", allTags, false)
 	w.must(w.fill("r1", "a:1", 0)(ctx, actorOf(ctx)))
-	w.must(w.warm("r1", "warm", [][]string{{"a:1"}})(ctx, actorOf(ctx)))
+	w.must(w.warm("r1", "warm", 0, [][]string{{"a:1"}})(ctx, actorOf(ctx)))
 }
 
 func (w *world) must(err error) {
 	if err != nil {
-		w.t.Fatalf("%v\n%s", err, strings.Join(w.notes, "\n"))
+		w.t.Fatalf("%v\n%s", err, w.steps())
 	}
 }
 
-func (w *world) note(format string, args ...any) {
-	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+// note is a step that was taken. It is put into words when somebody wants to read it.
+type note struct {
+	who  string
+	what fmt.Stringer
+	turn turn
+}
+
+// steps tells what happened, one step a line.
+func (w *world) steps() string {
+	var b strings.Builder
+	for _, n := range w.notes {
+		fmt.Fprintf(&b, "%-10s %s %s\n", n.who, n.what, n.turn)
+	}
+	return b.String()
 }
 
 func (w *world) add(key string, score float64, member string) {
@@ -176,40 +197,49 @@ func (w *world) advance(d time.Duration) {
 	w.mini.SetTime(w.now)
 }
 
-func (w *world) bump(key string, gone bool) {
-	w.origin[key] = version{w.origin[key].number + 1, gone}
+// present returns what the origin holds now.
+func (w *world) present(key string) version { return w.origin[key][len(w.origin[key])-1] }
+
+// bump edits a key.
+func (w *world) bump(key string, tags []string, gone bool) {
+	w.origin[key] = append(w.origin[key], version{len(w.origin[key]), tags, gone})
 }
 
 // promise notes that what is older than the origin is now must leave.
 func (w *world) promise(targets []tasks.Target) {
 	for _, key := range names {
-		for _, t := range targets {
-			if covers(t, key) {
-				w.need[key] = w.origin[key].number
+		for _, v := range w.origin[key][:w.present(key).number] {
+			for _, t := range targets {
+				w.invalid[key][v.number] = w.invalid[key][v.number] || covers(t, key, v)
 			}
 		}
 	}
 }
 
-func covers(t tasks.Target, key string) bool {
+func covers(t tasks.Target, key string, v version) bool {
 	switch t.Kind {
 	case tasks.KindKey:
 		return string(t.Name) == key
 	case tasks.KindTag:
-		return slices.Contains(tagsOf[key], string(t.Name))
+		return slices.Contains(v.tags, string(t.Name))
 	default:
 		return strings.HasPrefix(key, string(t.Name))
 	}
 }
 
-func (w *world) target(key string, kind tasks.Kind) tasks.Target {
+// targets returns what an edit of a key invalidates: a tag that it had, and one that it has.
+func targets(key string, kind tasks.Kind, had, has []string) []tasks.Target {
 	switch kind {
 	case tasks.KindTag:
-		return tasks.Target{Kind: kind, Name: tasks.Bytes(tagsOf[key][0])}
+		all := []tasks.Target{{Kind: kind, Name: tasks.Bytes(had[0])}}
+		if has[0] != had[0] {
+			all = append(all, tasks.Target{Kind: kind, Name: tasks.Bytes(has[0])})
+		}
+		return all
 	case tasks.KindPrefix:
-		return tasks.Target{Kind: kind, Name: tasks.Bytes(key[:2])}
+		return []tasks.Target{{Kind: kind, Name: tasks.Bytes(key[:2])}}
 	}
-	return tasks.Target{Kind: tasks.KindKey, Name: tasks.Bytes(key)}
+	return []tasks.Target{{Kind: tasks.KindKey, Name: tasks.Bytes(key)}}
 }
 
 // record returns a record of its own for the targets.
@@ -226,22 +256,3 @@ func (w *world) last() int64 {
 }
 
 func (w *world) epoch() string { return w.mini.HGet(keys.LogMeta(), "epoch") }
-
-// takeMarked drops the members that a removal has marked, and returns them.
-func (w *world) takeMarked(index string) map[string]float64 {
-	marked := map[string]float64{}
-	members, _ := w.mini.ZMembers(index)
-	for _, m := range members {
-		if score, _ := w.mini.ZScore(index, m); score < 0 {
-			marked[m] = score
-			_, _ = w.mini.ZRem(index, m)
-		}
-	}
-	return marked
-}
-
-func (w *world) putBack(index string, marked map[string]float64) {
-	for m, score := range marked {
-		w.add(index, score, m)
-	}
-}

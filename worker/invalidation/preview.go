@@ -2,12 +2,18 @@ package invalidation
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
 )
+
+//go:embed listed.lua
+var listedLua string
+
+var listedScript = redis.NewScript(tasks.CompanionLua + listedLua)
 
 // previewed bounds the keys that a preview shows.
 const previewed = 10
@@ -50,22 +56,16 @@ func (p *previewing) target(ctx context.Context, t tasks.Target) error {
 }
 
 func (p *previewing) tag(ctx context.Context, tag string) error {
-	index := p.a.tmpl.Key(p.Release, tasks.TagIndex(tag))
-	var cursor uint64
-	for {
-		// Members and scores take turns.
-		page, next, err := p.a.cache.ZScan(ctx, index, cursor, "", slice).Result()
+	for cursor := "0"; ; {
+		reply, err := listedScript.Run(ctx, p.a.cache, []string{p.a.index(p.Release, tag)},
+			p.a.tmpl.Prefix(p.Release), p.a.tmpl.Suffix(), cursor, slice, tag, p.a.companions(p.Release)).StringSlice()
 		if err != nil {
 			return err
 		}
-		members := make([]string, 0, len(page)/2)
-		for i := 0; i < len(page); i += 2 {
-			members = append(members, page[i])
-		}
-		if err := p.keys(ctx, members); err != nil {
+		if err := p.keys(ctx, reply[1:]); err != nil {
 			return err
 		}
-		if cursor = next; cursor == 0 {
+		if cursor = reply[0]; cursor == "0" {
 			return nil
 		}
 	}

@@ -17,7 +17,7 @@ var (
 	//go:embed unlink.lua
 	unlinkLua string
 
-	tagScript    = redis.NewScript(tagLua)
+	tagScript    = redis.NewScript(tasks.CompanionLua + tagLua)
 	unlinkScript = redis.NewScript(unlinkLua)
 )
 
@@ -32,14 +32,14 @@ const (
 // namespace, or a tag whose index has more than so many slices.
 func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target, slices int) (removed []int64, unfinished []int, err error) {
 	removed = make([]int64, len(targets))
-	var keys, indexes []string
-	var ofKeys, ofIndexes []int // places in targets
+	var keys, tags []string
+	var ofKeys, ofTags []int // places in targets
 	for i, t := range targets {
 		switch t.Kind {
 		case tasks.KindKey:
 			keys, ofKeys = append(keys, a.tmpl.Key(release, string(t.Name))), append(ofKeys, i)
 		case tasks.KindTag:
-			indexes, ofIndexes = append(indexes, a.tmpl.Key(release, tasks.TagIndex(string(t.Name)))), append(ofIndexes, i)
+			tags, ofTags = append(tags, string(t.Name)), append(ofTags, i)
 		case tasks.KindPrefix:
 			if slices != unlimited {
 				unfinished = append(unfinished, i)
@@ -53,12 +53,12 @@ func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Ta
 	if err := a.removeKeys(ctx, keys, func(i int, n int64) { removed[ofKeys[i]] = n }); err != nil {
 		return nil, nil, fmt.Errorf("release %q: %w", release, err)
 	}
-	long, err := a.removeTags(ctx, release, indexes, slices, func(i int, n int64) { removed[ofIndexes[i]] += n })
+	long, err := a.removeTags(ctx, release, tags, slices, func(i int, n int64) { removed[ofTags[i]] += n })
 	if err != nil {
 		return nil, nil, fmt.Errorf("release %q: %w", release, err)
 	}
 	for _, i := range long {
-		unfinished = append(unfinished, ofIndexes[i])
+		unfinished = append(unfinished, ofTags[i])
 	}
 	return removed, unfinished, nil
 }
@@ -105,20 +105,20 @@ func (a *Applier) unlink(ctx context.Context, keys []string) (string, error) {
 	return string(there), nil
 }
 
-// removeTags removes what indexes list, a slice of each in turn, and returns the places of those
-// that have more than so many slices. It looks at all members, those that a removal has marked
+// removeTags removes what the tags' indexes list, a slice of each in turn, and returns the places of
+// those that have more than so many slices. It looks at all members, those that a removal has marked
 // as well.
-func (a *Applier) removeTags(ctx context.Context, release string, indexes []string, slices int, count func(i int, n int64)) (unfinished []int, err error) {
-	cursors := make([]string, len(indexes))
-	open := make([]int, len(indexes))
-	for i := range indexes {
+func (a *Applier) removeTags(ctx context.Context, release string, tags []string, slices int, count func(i int, n int64)) (unfinished []int, err error) {
+	cursors := make([]string, len(tags))
+	open := make([]int, len(tags))
+	for i := range tags {
 		cursors[i], open[i] = "0", i
 	}
 	for ; len(open) > 0 && slices > 0; slices-- {
 		var next []int
 		for from := 0; from < len(open); from += tagsAtOnce {
 			part := open[from:min(from+tagsAtOnce, len(open))]
-			replies, err := a.tagSlices(ctx, release, indexes, cursors, part)
+			replies, err := a.tagSlices(ctx, release, tags, cursors, part)
 			if err != nil {
 				return nil, fmt.Errorf("remove %d tags: %w", len(part), err)
 			}
@@ -142,12 +142,12 @@ type tagSlice struct {
 	removed int64
 }
 
-// tagSlices removes one slice of each of the indexes at these places.
-func (a *Applier) tagSlices(ctx context.Context, release string, indexes, cursors []string, places []int) ([]tagSlice, error) {
+// tagSlices removes one slice of each of the tags at these places.
+func (a *Applier) tagSlices(ctx context.Context, release string, tags, cursors []string, places []int) ([]tagSlice, error) {
 	run := func() ([]redis.Cmder, error) {
 		return a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range places {
-				tagScript.EvalSha(ctx, p, []string{indexes[i]}, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursors[i], slice, "1")
+				tagScript.EvalSha(ctx, p, []string{a.index(release, tags[i])}, a.tagArgs(release, tags[i], cursors[i], 1)...)
 			}
 			return nil
 		})
@@ -187,11 +187,30 @@ func readTagSlice(r *redis.Cmd) (tagSlice, error) {
 	return tagSlice{}, fmt.Errorf("want a cursor and a count, got %v", reply)
 }
 
-// removeListed takes the entries that another namespace's index lists out of this one.
-func (a *Applier) removeListed(ctx context.Context, release, index string) (int64, error) {
+// tagArgs are the arguments of the tag script; mark is 1 when the members are the release's own.
+func (a *Applier) tagArgs(release, tag, cursor string, mark int) []any {
+	return []any{a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, mark, tag, a.companions(release)}
+}
+
+// index returns the key of a tag's index.
+func (a *Applier) index(release, tag string) string {
+	return a.tmpl.Key(release, tasks.TagIndex(tag))
+}
+
+// companions returns what stands before a logical key in the key of its companion, "" when there
+// are none.
+func (a *Applier) companions(release string) string {
+	if tasks.Sharded(a.cache) {
+		return ""
+	}
+	return a.tmpl.Prefix(release) + tasks.CompanionKey("")
+}
+
+// removeListed takes the entries that another namespace's index of a tag lists out of this one.
+func (a *Applier) removeListed(ctx context.Context, release, other, tag string) (int64, error) {
 	var removed int64
 	for cursor := "0"; ; {
-		s, err := readTagSlice(tagScript.Run(ctx, a.cache, []string{index}, a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, "0"))
+		s, err := readTagSlice(tagScript.Run(ctx, a.cache, []string{a.index(other, tag)}, a.tagArgs(release, tag, cursor, 0)...))
 		if err != nil {
 			return removed, err
 		}

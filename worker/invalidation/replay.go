@@ -65,7 +65,7 @@ func (a *Applier) removeCopies(ctx context.Context, release string, targets []ta
 			if other == release {
 				continue
 			}
-			n, err := a.removeListed(ctx, release, a.tmpl.Key(other, tasks.TagIndex(string(t.Name))))
+			n, err := a.removeListed(ctx, release, other, string(t.Name))
 			removed += n
 			if err != nil {
 				return removed, fmt.Errorf("remove copies of %s from %q: %w", t, other, err)

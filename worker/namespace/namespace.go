@@ -43,11 +43,7 @@ type Cache struct {
 // New returns access to the namespaces that tmpl makes in the cache Redis. pace returns the
 // pacer of one work, each call a new one; nil means full speed.
 func New(cache redis.UniversalClient, tmpl tasks.Template, keys tasks.Keys, pace func() Pacer) *Cache {
-	c := &Cache{client: cache, tmpl: tmpl, keys: keys, pace: pace}
-	switch cache.(type) {
-	case *redis.ClusterClient, *redis.Ring:
-		c.sharded = true
-	}
+	c := &Cache{client: cache, tmpl: tmpl, keys: keys, pace: pace, sharded: tasks.Sharded(cache)}
 	if pace == nil {
 		c.pace = func() Pacer { return fullSpeed{} }
 	}
@@ -119,7 +115,7 @@ var (
 	usageScript  = redis.NewScript(usageSource)
 	listScript   = redis.NewScript(listSource)
 	carryScript  = redis.NewScript(carrySource)
-	pruneScript  = redis.NewScript(pruneSource)
+	pruneScript  = redis.NewScript(tasks.CompanionLua + pruneSource)
 )
 
 // load makes the scripts known to the server.

@@ -39,8 +39,23 @@ func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (d
 	w := c.work()
 	return w.indexes(ctx, release, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		return pruneScript.EvalSha(ctx, p, []string{c.tmpl.Key(release, tasks.TagIndex(tag))},
-			cursor, count, c.tmpl.Prefix(release), c.tmpl.Suffix(), milliseconds(now), milliseconds(now.Add(lastDate)), -now.Add(-keepMarks).UnixMilli())
+			cursor, count, c.tmpl.Prefix(release), c.tmpl.Suffix(), milliseconds(now), milliseconds(now.Add(lastDate)), -now.Add(-keepMarks).UnixMilli(),
+			tag, c.tmpl.Prefix(release)+tasks.CompanionKey(""))
 	})
+}
+
+// CopyTags lists the entries that src and dst may share in dst's tag indexes, as src's list them. It
+// completes a copy that died before its end: entries that no tag finds would outlive their
+// invalidation. An entry that dst has from elsewhere may thereby get a tag too many.
+func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
+	defer wrap(&err, "copy tags of", src)
+	if c.sharded {
+		return nil // no copy was begun there
+	}
+	if err := c.whole(src, dst); err != nil {
+		return err
+	}
+	return copying{work: c.work(), src: src, dst: dst, families: []string{""}}.tags(ctx)
 }
 
 // tags carries the members that belong to the families to the destination's indexes.

@@ -69,7 +69,7 @@ func (c *Cache) Put(ctx context.Context, release string, entries []Put) (err err
 	}
 	now := time.Now().UnixMilli()
 	indexes := map[string][]redis.Z{}
-	var values, big []tasks.Entry
+	var values, companions, big []tasks.Entry
 	for _, e := range entries {
 		if err := e.Validate(); err != nil {
 			return err
@@ -87,12 +87,26 @@ func (c *Cache) Put(ctx context.Context, release string, entries []Put) (err err
 			big = append(big, e.Entry)
 		} else {
 			values = append(values, e.Entry)
+			companions = append(companions, c.companion(e)...)
 		}
 	}
-	return c.put(ctx, release, indexes, values, big)
+	return c.put(ctx, release, indexes, values, companions, big)
 }
 
-func (c *Cache) put(ctx context.Context, release string, indexes map[string][]redis.Z, values, big []tasks.Entry) error {
+// companion returns what tells an entry's tags, if anything does. On a Cluster it would lie in
+// another slot than its entry, where no script could compare them.
+func (c *Cache) companion(e Put) []tasks.Entry {
+	if c.sharded || e.Type != tasks.EntryString {
+		return nil
+	}
+	note := tasks.Companion(e.Value, e.ExpiresAt, e.Tags)
+	if note == "" {
+		return nil
+	}
+	return []tasks.Entry{{Key: tasks.CompanionKey(e.Key), Type: tasks.EntryString, Value: note, ExpiresAt: e.ExpiresAt}}
+}
+
+func (c *Cache) put(ctx context.Context, release string, indexes map[string][]redis.Z, values, companions, big []tasks.Entry) error {
 	if len(values)+len(big) == 0 {
 		return nil
 	}
@@ -104,6 +118,9 @@ func (c *Cache) put(ctx context.Context, release string, indexes map[string][]re
 			adds = append(adds, p.ZAdd(ctx, c.tmpl.Key(release, tasks.TagIndex(tag)), members...))
 		}
 		for _, e := range values {
+			set(ctx, p, c.tmpl.Key(release, e.Key), e)
+		}
+		for _, e := range companions {
 			set(ctx, p, c.tmpl.Key(release, e.Key), e)
 		}
 	})
