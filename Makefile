@@ -18,8 +18,8 @@ lint: ## formatting, vet, staticcheck
 bench: tools ## every timed claim, each against a peer in the same run
 	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./...
 
-model: ## the protocol's model at length: 20,000 histories, and every rule broken on purpose
-	STOKER_TEST_HISTORIES=20000 go test -timeout 60m -run 'NoHistory|TheModel' -v ./worker/invalidation
+model: ## the protocol's model at length: 100,000 histories, and every rule broken on purpose
+	STOKER_TEST_HISTORIES=100000 go test -timeout 60m -run 'NoHistory|TheModel' -v ./worker/invalidation
 
 fuzz: ## every decoder, half a minute each
 	@for target in $$(grep -rlE '^func Fuzz' --include '*_test.go' . | xargs -n1 dirname | sort -u); do \

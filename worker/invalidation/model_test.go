@@ -78,14 +78,14 @@ var (
 var scenes = []scene{
 	{lateMark, "edit a:1, warm a:1", none, 0},
 	{pendingIgnored, "edit a:1, warm a:1", none, 0},
-	{newMark, "edit a:1 gone, warm r2 a:1 one", many, 0},
+	{newMark, "edit a:1 gone, warm r2 a:1 one", many, 760},
 	{uncheckedFill, "edit a:1 there, fill a:1", none, 0},
 	{noProbation, "edit a:1 there, fill a:1", many, 0},
-	{writersIgnored, "edit a:1 there key, clock 31s, warm r1 a:1 one, carry", none, 0},
-	{fillsIgnored, "edit a:1 there key, fill r1 a:1, carry", none, 0},
+	{writersIgnored, "edit a:1 there key, clock 31s, warm r1 a:1 one, carry", none, 655},
+	{fillsIgnored, "edit a:1 there key, fill r1 a:1, carry", none, 610},
 	{membersForgotten, "edit tag, comeback", none, 0},
 	{marksSkipped, "warm r1, replay r1", none, 0},
-	{indexesReadFirst, "edit, fill r1, comeback", none, 0},
+	{indexesReadFirst, "edit, fill r1, comeback", none, 690},
 	{trimmedTooFar, "edit a:1 there key, clock 61m, trim, warm r2 a:1 one", none, 0},
 	{tagsNotCarried, "warm r1 a:1 one, carry", many, 0},
 	{anyCompanion, "warm r1 a:1 one 24h, slip a:1, plain r1 a:1, edit a:1 tag there", none, 0},
@@ -339,7 +339,7 @@ func history(t *rapid.T, s *stage, f flaw) (wrong, steps string) {
 func histories(t *testing.T) int {
 	text := os.Getenv("STOKER_TEST_HISTORIES")
 	if text == "" {
-		return 500
+		return 2000
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
