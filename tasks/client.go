@@ -161,6 +161,7 @@ var taskOptions = map[Lane][]asynq.Option{
 	LaneBulk:       {asynq.Timeout(time.Hour), asynq.MaxRetry(10)},
 	LaneRelease:    {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},
 	LaneWarm:       {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(time.Hour)},
+	LaneRefresh:    {asynq.Timeout(10 * time.Minute), asynq.MaxRetry(10), asynq.Retention(15 * time.Minute)},
 	LaneUpkeep:     {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},
 	LaneHealth:     {asynq.Timeout(15 * time.Minute), asynq.MaxRetry(3), asynq.Retention(15 * time.Minute)},
 }

@@ -82,6 +82,22 @@ func (k Keys) RunURLs(id, source string) string { return k.prefix + "run:" + id 
 // Runs is a ZSET of a release's warm runs → time in Unix microseconds.
 func (k Keys) Runs(release string) string { return k.prefix + "runs:" + release }
 
+// Dirty is a HASH: a key of the release that is to be refreshed → the number of the invalidation that
+// last removed it.
+func (k Keys) Dirty(release string) string { return k.prefix + "dirty:" + release }
+
+// DirtyQueue is a ZSET of the dirty keys that may be loaded → their rank, the hottest lowest.
+func (k Keys) DirtyQueue(release string) string { return k.prefix + "dirty:" + release + ":queue" }
+
+// DirtyRest is a ZSET: a key that was loaded of late → when it may be again, in Unix milliseconds.
+func (k Keys) DirtyRest(release string) string { return k.prefix + "dirty:" + release + ":rest" }
+
+// DirtyLease is a STRING: who drains the release's dirty keys; it expires.
+func (k Keys) DirtyLease(release string) string { return k.prefix + "dirty:" + release + ":lease" }
+
+// DirtyReleases is a SET of the releases with dirty keys.
+func (k Keys) DirtyReleases() string { return k.prefix + "dirty" }
+
 // Cursor is a STRING that holds how far a task has come, so that a retry resumes.
 func (k Keys) Cursor(taskID string) string { return k.prefix + "cursor:" + taskID }
 

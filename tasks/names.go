@@ -14,13 +14,14 @@ const (
 	LaneBulk       Lane = "bulk"       // applies those that need long: prefixes, and tags of very many entries
 	LaneRelease    Lane = "release"    // switches and rolls back
 	LaneWarm       Lane = "warm"       // fills new namespaces
+	LaneRefresh    Lane = "refresh"    // reloads what was invalidated
 	LaneUpkeep     Lane = "upkeep"     // snapshots, expiry, pruning
 	LaneHealth     Lane = "health"     // checks and measurements
 )
 
 // Lanes lists every lane, most urgent first.
 func Lanes() []Lane {
-	return []Lane{LaneInvalidate, LaneBulk, LaneRelease, LaneWarm, LaneUpkeep, LaneHealth}
+	return []Lane{LaneInvalidate, LaneBulk, LaneRelease, LaneWarm, LaneRefresh, LaneUpkeep, LaneHealth}
 }
 
 // ParseLane returns the lane with that name, or an error that lists the names there are.
@@ -45,6 +46,7 @@ const (
 	TypeActivate       = "release:activate"
 	TypeWarmRun        = "warm:run"
 	TypeWarmBatch      = "warm:batch"
+	TypeRefresh        = "cache:refresh"
 	TypeSnapshot       = "namespace:snapshot"
 	TypeExpire         = "namespace:expire"
 	TypePrune          = "namespace:prune"
@@ -61,6 +63,7 @@ var laneOf = map[string]Lane{
 	TypeActivate:       LaneRelease,
 	TypeWarmRun:        LaneWarm,
 	TypeWarmBatch:      LaneWarm,
+	TypeRefresh:        LaneRefresh,
 	TypeSnapshot:       LaneUpkeep,
 	TypeExpire:         LaneUpkeep,
 	TypePrune:          LaneUpkeep,

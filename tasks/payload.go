@@ -221,6 +221,18 @@ func (p WarmBatch) Validate() error {
 // ID names the batch within its run.
 func (p WarmBatch) ID() string { return fmt.Sprintf("%s[%d:%d]", p.Source, p.From, p.To) }
 
+// Refresh reloads the dirty keys of a release.
+type Refresh struct {
+	V       int    `json:"v"`
+	Release string `json:"release"`
+}
+
+// TaskType implements [Payload].
+func (Refresh) TaskType() string { return TypeRefresh }
+
+// Validate implements [Payload].
+func (p Refresh) Validate() error { return ValidateRelease(p.Release) }
+
 // Snapshot writes a release's namespace to an archive and verifies it.
 type Snapshot struct {
 	V       int    `json:"v"`

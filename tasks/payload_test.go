@@ -23,6 +23,7 @@ func payloads() []Payload {
 		&InvalidateBulk{Number: 1795371029000001, Targets: 1, Sample: []Target{{KindPrefix, "nav:"}}},
 		&Rollback{To: "r41", By: by},
 		&Activate{Release: "r42", Force: true, By: by},
+		&Refresh{Release: "r42"},
 		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, By: by},
 		&WarmBatch{Run: "RUN", Release: "r42", Source: "pages", From: 100, To: 200},
 		&Snapshot{Release: "r41", By: by},

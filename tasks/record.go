@@ -10,6 +10,8 @@ import (
 // Invalidation is one call: what left the origin's truth behind, who says so, and why.
 type Invalidation struct {
 	Targets []Target `json:"targets"`
+	// Refresh has what is removed reloaded from the sources of each live release's plan.
+	Refresh bool `json:"refresh,omitempty"`
 	By
 }
 
@@ -59,6 +61,7 @@ type recordWire struct {
 type callWire struct {
 	By      int      `json:"by"` // index in the record's By
 	Targets []string `json:"targets"`
+	Refresh bool     `json:"refresh,omitempty"`
 }
 
 // Encode returns the record as the log keeps it.
@@ -66,7 +69,7 @@ func (r Record) Encode() ([]byte, error) {
 	w := recordWire{V: PayloadVersion, ID: r.ID, Calls: make([]callWire, len(r.Calls))}
 	known := map[By]int{}
 	for i, c := range r.Calls {
-		w.Calls[i] = callWire{indexOf(&w.By, known, c.By), encodeTargets(c.Targets)}
+		w.Calls[i] = callWire{indexOf(&w.By, known, c.By), encodeTargets(c.Targets), c.Refresh}
 	}
 	return json.Marshal(w)
 }
@@ -99,7 +102,7 @@ func DecodeRecord(body string) (Record, error) {
 		if err != nil {
 			return Record{}, fmt.Errorf("read record: call %d: %w", i, err)
 		}
-		r.Calls[i] = Invalidation{Targets: targets, By: w.By[c.By]}
+		r.Calls[i] = Invalidation{Targets: targets, Refresh: c.Refresh, By: w.By[c.By]}
 	}
 	return r, nil
 }

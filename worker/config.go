@@ -10,11 +10,12 @@ import (
 
 // Config is how a worker process works.
 type Config struct {
-	Lanes                 []tasks.Lane  `split_words:"true" default:"invalidate,bulk,release,warm,upkeep,health" desc:"lanes that this worker serves, separated by commas"`
+	Lanes                 []tasks.Lane  `split_words:"true" default:"invalidate,bulk,release,warm,refresh,upkeep,health" desc:"lanes that this worker serves, separated by commas"`
 	InvalidateConcurrency int           `split_words:"true" default:"8" desc:"tasks of the invalidate lane at once"`
 	BulkConcurrency       int           `split_words:"true" default:"2" desc:"invalidations of prefixes and very large tags at once"`
 	ReleaseConcurrency    int           `split_words:"true" default:"1" desc:"switches and rollbacks at once"`
 	WarmConcurrency       int           `split_words:"true" default:"4" desc:"warm batches at once"`
+	RefreshConcurrency    int           `split_words:"true" default:"4" desc:"releases whose invalidated entries are reloaded at once"`
 	UpkeepConcurrency     int           `split_words:"true" default:"1" desc:"snapshots, expiries and prunings at once"`
 	HealthConcurrency     int           `split_words:"true" default:"1" desc:"checks and measurements at once"`
 	GracePeriod           time.Duration `split_words:"true" default:"25s" desc:"how long running tasks may take to stop, at most; below the supervisor's own limit"`
@@ -67,6 +68,7 @@ var lanes = []lane{
 	{tasks.LaneBulk, 250 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false},
 	{tasks.LaneRelease, 100 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true},
 	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true},
+	{tasks.LaneRefresh, 50 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true},
 	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true},
 	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true},
 }

@@ -21,6 +21,10 @@ func (verbs) Run(_ context.Context, _ tasks.Job, p tasks.WarmRun) (tasks.WarmRun
 	return p, nil
 }
 
+func (verbs) Refresh(_ context.Context, _ tasks.Job, p tasks.Refresh) (tasks.Refresh, error) {
+	return p, nil
+}
+
 func (verbs) Batch(_ context.Context, _ tasks.Job, p tasks.WarmBatch) (tasks.WarmBatch, error) {
 	return p, nil
 }
@@ -64,6 +68,7 @@ func TestHandlers(t *testing.T) {
 	}{
 		{Invalidate(v), tasks.Invalidate{Numbers: []int64{7}, Targets: 1}, nil},
 		{InvalidateBulk(v), tasks.InvalidateBulk{Number: 7, Targets: 1}, nil},
+		{Refresh(v), tasks.Refresh{Release: "r1"}, tasks.Refresh{V: version, Release: "r1"}},
 		{WarmRun(v), tasks.WarmRun{Run: "a", Release: "r1", By: by}, tasks.WarmRun{V: version, Run: "a", Release: "r1", By: by}},
 		{WarmBatch(v), tasks.WarmBatch{Run: "a", Release: "r1", Source: "s"}, tasks.WarmBatch{V: version, Run: "a", Release: "r1", Source: "s"}},
 		{Snapshot(v), tasks.Snapshot{Release: "r1", By: by}, tasks.Snapshot{V: version, Release: "r1", By: by}},

@@ -15,9 +15,11 @@ import (
 
 // The rounds' clock.
 const (
-	applyEvery = 250 * time.Millisecond // what a dead worker had claimed is applied so soon after its claim
-	applyPause = time.Second            // after an error
-	reapEvery  = 15 * time.Second       // marks of dead writers only hold things up; nobody waits for one
+	applyEvery   = 250 * time.Millisecond // what a dead worker had claimed is applied so soon after its claim
+	applyPause   = time.Second            // after an error
+	refreshEvery = time.Second            // nothing is stale meanwhile
+	refreshPause = 5 * time.Second
+	reapEvery    = 15 * time.Second // marks of dead writers only hold things up; nobody waits for one
 )
 
 // An Applier carries out the pending invalidations that no other worker has claimed, and returns
@@ -56,6 +58,11 @@ func (w *Worker) rounds(ctx context.Context) {
 	}
 	if w.deps.Reaper != nil {
 		all.Go(func() { w.repeat(ctx, round{name: "reap", w: w, pause: reapEvery}, reapEvery, nil, w.deps.Reaper.Reap) })
+	}
+	if w.deps.Refresh != nil {
+		all.Go(func() {
+			w.repeat(ctx, round{name: "refresh", w: w, pause: refreshPause}, refreshEvery, nil, w.deps.Refresh.Sweep)
+		})
 	}
 	all.Wait()
 }

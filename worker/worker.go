@@ -30,8 +30,9 @@ type Deps struct {
 	// hooks to it and closes it.
 	Dial     func() (redis.UniversalClient, error)
 	Handlers Handlers
-	Applier  Applier // nil: this worker applies nothing but by its tasks
-	Reaper   Reaper  // nil: this worker does not reap
+	Applier  Applier        // nil: this worker applies nothing but by its tasks
+	Reaper   Reaper         // nil: this worker does not reap
+	Refresh  RefreshSweeper // nil: this worker refreshes only what it has tasks for
 	Log      *slog.Logger
 }
 

@@ -15,11 +15,12 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/warm/refresh"
 )
 
 func (c *cli) invalidateCommand() *cobra.Command {
 	var keys, tags, prefixes []string
-	var dryRun, wait bool
+	var dryRun, wait, reload bool
 	cmd := &cobra.Command{
 		Use:   "invalidate",
 		Short: "Remove keys, tags or prefixes from every live release",
@@ -27,7 +28,7 @@ func (c *cli) invalidateCommand() *cobra.Command {
   stoker invalidate --prefix nav: --dry-run`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			call := tasks.Invalidation{By: c.by()}
+			call := tasks.Invalidation{Refresh: reload, By: c.by()}
 			for kind, names := range map[tasks.Kind][]string{tasks.KindKey: keys, tasks.KindTag: tags, tasks.KindPrefix: prefixes} {
 				for _, name := range names {
 					call.Targets = append(call.Targets, tasks.Target{Kind: kind, Name: tasks.Bytes(name)})
@@ -38,7 +39,7 @@ func (c *cli) invalidateCommand() *cobra.Command {
 			}
 			return c.with(cmd.Context(), func(r *rooms) error {
 				if dryRun {
-					return c.previewInvalidation(cmd.Context(), r, call.Targets)
+					return c.previewInvalidation(cmd.Context(), r, call)
 				}
 				return c.invalidate(cmd.Context(), r, call, wait)
 			})
@@ -48,6 +49,7 @@ func (c *cli) invalidateCommand() *cobra.Command {
 	f.StringArrayVar(&keys, "key", nil, "a logical key (repeat)")
 	f.StringArrayVar(&tags, "tag", nil, "a tag (repeat)")
 	f.StringArrayVar(&prefixes, "prefix", nil, "a prefix of logical keys (repeat)")
+	f.BoolVar(&reload, "refresh", false, "reload what is removed from the plan's sources, the hottest first")
 	f.BoolVar(&dryRun, "dry-run", false, "only show what would be removed")
 	f.BoolVar(&wait, "wait", false, "wait until it is removed everywhere, at most a minute")
 	return cmd
@@ -88,18 +90,33 @@ func removed(namespaces map[string]int64) string {
 	return strings.Join(all, ", ")
 }
 
-func (c *cli) previewInvalidation(ctx context.Context, r *rooms, targets []tasks.Target) error {
+// preview is what an invalidation would do to one namespace.
+type preview struct {
+	invalidation.Preview
+	// Refresh is what would be reloaded, when that was asked for.
+	Refresh *refresh.Preview `json:"refresh,omitempty"`
+}
+
+func (c *cli) previewInvalidation(ctx context.Context, r *rooms, call tasks.Invalidation) error {
 	live, err := r.ledger.Live(ctx)
 	if err != nil {
 		return err
 	}
-	all := []invalidation.Preview{}
+	all := []preview{}
 	for _, id := range live {
-		p, err := r.applier.Preview(ctx, id, targets)
+		p, err := r.applier.Preview(ctx, id, call.Targets)
 		if err != nil {
 			return err
 		}
-		all = append(all, p)
+		one := preview{Preview: p}
+		if call.Refresh {
+			p, err := r.refresh.Preview(ctx, id, call.Targets)
+			if err != nil {
+				return err
+			}
+			one.Refresh = &p
+		}
+		all = append(all, one)
 	}
 	return c.show(all, func(w io.Writer) {
 		if len(all) == 0 {
@@ -111,7 +128,30 @@ func (c *cli) previewInvalidation(ctx context.Context, r *rooms, targets []tasks
 			rows = append(rows, []string{p.Release, strconv.FormatInt(p.Entries, 10), humanize.IBytes(uint64(p.Bytes)), examples(p.Sample)})
 		}
 		table(w, []string{"RELEASE", "WOULD REMOVE", "MEMORY", "FOR EXAMPLE"}, rows)
+		for _, p := range all {
+			if p.Refresh != nil {
+				fmt.Fprintf(w, "%s: %s\n", p.Release, wouldRefresh(*p.Refresh))
+			}
+		}
 	})
+}
+
+// wouldRefresh says what a refresh would reload in one release.
+func wouldRefresh(p refresh.Preview) string {
+	if p.NoPlan {
+		return "would reload nothing: the release has no plan"
+	}
+	text := fmt.Sprintf("would reload %d", p.Keys)
+	if len(p.Sample) > 0 {
+		text += ", for example " + examples(p.Sample)
+	}
+	if p.Unowned > 0 {
+		text += fmt.Sprintf("; %d that no source of the plan owns are left to the site", p.Unowned)
+	}
+	if p.Beyond {
+		text += "; there are more, which STOKER_REFRESH_LIMIT leaves to the site"
+	}
+	return text
 }
 
 func (c *cli) invalidationsCommand() *cobra.Command {

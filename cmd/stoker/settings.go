@@ -20,6 +20,7 @@ import (
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/refresh"
 
 	"github.com/alphanode/stoker/cmd/stoker/web"
 )
@@ -32,6 +33,7 @@ type settings struct {
 	Tasks     tasks.Config
 	Worker    worker.Config
 	Warm      warm.Config
+	Refresh   refresh.Config
 	Pace      governor.Config
 	Snapshot  snapshot.Config
 	Retain    release.Config
@@ -43,7 +45,7 @@ type settings struct {
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Pace, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Pace, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that

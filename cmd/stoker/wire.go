@@ -22,6 +22,7 @@ import (
 	"github.com/alphanode/stoker/worker/retire"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/refresh"
 )
 
 // rooms is everything that stoker is made of, wired together. Wiring lives here and only here.
@@ -43,6 +44,7 @@ type rooms struct {
 	restorer *restore.Restorer
 	warmer   *warm.Runner
 	fresh    *freshness.Monitor
+	refresh  *refresh.Refresher
 	monitor  *health.Monitor
 }
 
@@ -128,6 +130,15 @@ func (r *rooms) make() (err error) {
 		Keys: r.keys, Queue: r.queue, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store, Origin: origin{r.warmer},
 		OriginLag: r.set.Tasks.OriginLag, Enqueue: r.client.Enqueue, Logger: r.logger,
 	}, r.set.Freshness)
+	r.refresh, err = refresh.New(r.set.Refresh, refresh.Deps{
+		Queue: r.queue, Cache: r.cache, Keys: r.keys, Template: r.tmpl, Live: r.ledger.Live, Sources: r.sources,
+		Fill: tasks.NewFiller(r.log.Journal, r.cache, r.tmpl, r.set.Tasks.FillLimit), Check: r.log.Journal,
+		Tasks: r.client, Log: r.logger,
+	})
+	if err != nil {
+		return err
+	}
+	r.applier.Refresh = r.refresh
 	r.monitor = health.New(health.Deps{
 		App: r.set.Tasks.App, Keys: r.keys, Queue: r.queue, Cache: r.cache, Ledger: r.ledger, Log: r.log, Logger: r.logger,
 		Count: func(ctx context.Context, id string) (int64, error) {
@@ -139,6 +150,15 @@ func (r *rooms) make() (err error) {
 		Probes:    r.probes,
 	}, r.set.Health)
 	return nil
+}
+
+// sources returns what asks the sources of a release's plan for single entries.
+func (r *rooms) sources(ctx context.Context, id string) (refresh.Sources, error) {
+	look, err := r.warmer.Lookup(ctx, id)
+	if err != nil {
+		return nil, err // and not an interface that holds none
+	}
+	return look, nil
 }
 
 // close ends what the rooms hold.
@@ -223,6 +243,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeRollback:       worker.Rollback(r.restorer),
 			tasks.TypeWarmRun:        worker.WarmRun(r.warmer),
 			tasks.TypeWarmBatch:      worker.WarmBatch(r.warmer),
+			tasks.TypeRefresh:        worker.Refresh(r.refresh),
 			tasks.TypeSnapshot:       worker.Snapshot(snapshotter{r.retirer}),
 			tasks.TypeExpire:         worker.Expire(r.retirer),
 			tasks.TypePrune:          worker.Prune(r.pruner(queues)),
@@ -233,6 +254,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 		},
 		Applier: r.applier,
 		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone},
+		Refresh: r.refresh,
 		Log:     r.logger,
 	})
 }

@@ -41,11 +41,22 @@ type Unlinker interface {
 	Unlink(ctx context.Context, release, prefix string) (int64, error)
 }
 
+// A Refresher reloads what invalidations remove. Both methods may be called any number of times, and
+// must not fail the removal: what they cannot do is logged or done later by themselves.
+type Refresher interface {
+	// Note is called before targets are removed from a release by the record with that number.
+	Note(ctx context.Context, release string, number int64, targets []tasks.Target)
+	// Ask is called after it.
+	Ask(ctx context.Context, release string) error
+}
+
 // Applier carries invalidations out in the cache Redis. It is safe for concurrent use, by any
 // number of processes: applying is idempotent.
 type Applier struct {
 	// Enqueue puts a record into the bulk lane. nil leaves it to whoever calls ApplyBulk next.
 	Enqueue func(context.Context, tasks.InvalidateBulk) error
+	// Refresh is told of calls that ask for a refresh; nil when nothing can be refreshed.
+	Refresh Refresher
 	// Claim is [DefaultClaim] where it is 0.
 	Claim time.Duration
 
@@ -89,6 +100,7 @@ func (a *Applier) applyRound(ctx context.Context) (applied int, more bool, err e
 	if err != nil {
 		return 0, false, err
 	}
+	b.noteRefresh(ctx)
 	if err := b.remove(ctx, tagSlices); err != nil {
 		return 0, false, fmt.Errorf("apply %d invalidations: %w", len(b.records), err)
 	}
@@ -123,6 +135,7 @@ func (a *Applier) applyWhole(ctx context.Context, found []pending) (int, error) 
 	if err != nil {
 		return 0, err
 	}
+	b.noteRefresh(ctx)
 	if err := b.remove(ctx, unlimited); err != nil {
 		return 0, errors.Join(unread, fmt.Errorf("apply %d invalidations: %w", len(b.records), err))
 	}
@@ -247,6 +260,7 @@ func (a *Applier) finish(ctx context.Context, b *batch) (int, error) {
 			return 0, fmt.Errorf("take %d invalidations off pending: %w", (len(args)-1)/3, err)
 		}
 	}
+	b.askRefresh(ctx)
 	for _, r := range long {
 		if err := a.leaveToBulk(ctx, r); err != nil {
 			return taken, err

@@ -15,6 +15,7 @@ type batch struct {
 	targets []tasks.Target
 	owners  []*tasks.CallOutcome // of targets: the first call that named it
 	places  map[tasks.Target]int // index in targets
+	refresh bool                 // something is to be reloaded
 }
 
 // record is one record in a batch.

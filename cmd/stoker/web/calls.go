@@ -106,10 +106,13 @@ func (r *callReader) callMember(c *tasks.Invalidation, path, name string) (err e
 	case "reason":
 		c.Reason, err = r.text(path + "reason")
 		return err
+	case "refresh":
+		c.Refresh, err = r.flag(path + "refresh")
+		return err
 	case "actor":
 		return malformed("%sactor is not for the client to say: it is the token's name. Leave it out.", path)
 	default:
-		return malformed("%s%s is unknown: a call has targets and reason, a batch has calls.", path, name)
+		return malformed("%s%s is unknown: a call has targets, reason and refresh, a batch has calls.", path, name)
 	}
 }
 
@@ -216,6 +219,16 @@ func (r *callReader) text(what string) (string, error) {
 		return "", malformed("%s %s holds half of a surrogate pair, which is no text: send it as base64 (%s_base64).", what, raw, what)
 	}
 	return s, nil
+}
+
+// flag reads true or false.
+func (r *callReader) flag(what string) (bool, error) {
+	token, err := r.dec.Token()
+	on, ok := token.(bool)
+	if err != nil || !ok {
+		return false, malformed("%s must be true or false.", what)
+	}
+	return on, nil
 }
 
 // halfPair reports whether a JSON string holds a \u escape of half a surrogate pair.
