@@ -194,7 +194,7 @@ var refused = []struct {
 	{"two bodies", callType, oneKey + oneKey, 400, []string{"not JSON", "after top-level value"}},
 	{"no object", callType, `[1]`, 400, []string{"the body must be an object"}},
 	{"null", callType, `null`, 400, []string{"the body must be an object"}},
-	{"an unknown member", callType, `{"target": []}`, 400, []string{"target is unknown", "targets and reason"}},
+	{"an unknown member", callType, `{"target": []}`, 400, []string{"target is unknown", "targets, refresh and reason"}},
 	{"a member in other letters", callType, `{"Targets": []}`, 400, []string{"Targets is unknown"}},
 	{"a member twice", callType, `{"targets": [{"key": "a"}], "targets": [{"key": "b"}]}`, 400, []string{`"targets" twice`}},
 	{"targets of another type", callType, `{"targets": {"key": "a"}}`, 400, []string{"targets must be an array"}},
@@ -631,4 +631,26 @@ func FuzzReadBody(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestAPIRefresh asks for a refresh, call by call.
+func TestAPIRefresh(t *testing.T) {
+	s := newAPISite(t, tokens(t))
+	for text, want := range map[string]bool{
+		`{"targets": [{"key": "k"}], "refresh": true}`:              true,
+		`{"targets": [{"key": "k"}], "refresh": false}`:             false,
+		`{"targets": [{"key": "k"}]}`:                               false,
+		`{"calls": [{"refresh": true, "targets": [{"key": "k"}]}]}`: true,
+	} {
+		if status, answer := s.post(t, asJSON(text)); status != http.StatusAccepted {
+			t.Fatalf("%s: %d %s", text, status, answer)
+		}
+		if got := s.calls[0].Refresh; got != want {
+			t.Errorf("%s: refresh %v", text, got)
+		}
+		s.recorded()
+	}
+	if status, answer := s.post(t, asJSON(`{"targets": [{"key": "k"}], "refresh": "yes"}`)); status != http.StatusBadRequest || !strings.Contains(answer, "refresh must be true or false") {
+		t.Errorf("refresh of yes: %d %s", status, answer)
+	}
 }

@@ -112,7 +112,7 @@ func (r *callReader) callMember(c *tasks.Invalidation, path, name string) (err e
 	case "actor":
 		return malformed("%sactor is not for the client to say: it is the token's name. Leave it out.", path)
 	default:
-		return malformed("%s%s is unknown: a call has targets, reason and refresh, a batch has calls.", path, name)
+		return malformed("%s%s is unknown: a call has targets, refresh and reason, a batch has calls.", path, name)
 	}
 }
 

@@ -120,6 +120,26 @@ func TestDirtyAgain(t *testing.T) {
 	}
 }
 
+// TestAskOnce asks twice through a real queue: one task waits, and none is added while a drain is at it.
+func TestAskOnce(t *testing.T) {
+	w := newWorld(t, "sqlite")
+	r := w.refresher(func(d *Deps) { d.Tasks = w.site() })
+	waiting := func() int64 { return w.client.LLen(t.Context(), "asynq:{site.refresh}:pending").Val() }
+	for range 3 {
+		w.must(r.Ask(t.Context(), "r1"))
+	}
+	if n := waiting(); n != 1 {
+		t.Errorf("%d tasks wait, want 1", n)
+	}
+	if has, err := r.dirty("r0").lease(t.Context(), "me"); !has || err != nil {
+		t.Fatalf("lease: %v, %v", has, err)
+	}
+	w.must(r.Ask(t.Context(), "r0"))
+	if n := waiting(); n != 1 {
+		t.Errorf("%d tasks wait beside a drain, want 1", n)
+	}
+}
+
 // TestDraining hands the rest of the work on when the worker is asked to stop.
 func TestDraining(t *testing.T) {
 	w := newWorld(t, "sqlite")
