@@ -30,7 +30,8 @@ build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker
 
 # The tests run against real servers and a real browser; install from the system's packages
-# what is missing. gcc is for the race detector.
+# what is missing. gcc is for the race detector. Without Python's redis, PHP or Ruby, the tests of the
+# port and of the examples in that language are skipped.
 tools:
 	@missing=""; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -38,6 +39,11 @@ tools:
 	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v mariadbd >/dev/null || missing="$$missing mariadb-server"; \
+	if command -v apt-get >/dev/null; then \
+	  /usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
+	  command -v php >/dev/null || missing="$$missing php-cli"; \
+	  command -v ruby >/dev/null || missing="$$missing ruby"; \
+	fi; \
 	if [ -n "$$missing" ]; then \
 	  if ! command -v apt-get >/dev/null; then echo "install these first:$$missing"; exit 1; fi; \
 	  SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \

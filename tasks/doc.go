@@ -30,11 +30,11 @@
 //  6. settle the entry gets its real expiry, if it is still the very value that was put, and beside it
 //     a companion that says which tags it has
 //
-// A writer in another language that lists an entry under its tags before it sets it, and takes
-// steps 2, 5 and 6 around its load, keeps the same promise. An entry's tags are those of its last
-// put: [Client.FetchTagged] takes them from what was loaded. A writer that leaves the companion
-// out keeps the promise too; its entries are also removed by tags that they once had. To give
-// an entry one more tag, put it again: listing it is not enough.
+// A writer in another language keeps the same promise by the same steps and scripts: deploy/fill.md
+// is the contract, package tasks/filltest holds a port to it. An entry's tags are those of its
+// last put: [Client.FetchTagged] takes them from what was loaded. A writer that leaves the
+// companion out keeps the promise too; its entries are also removed by tags that they once had.
+// To give an entry one more tag, put it again: listing it is not enough.
 //
 // # Not promised
 //

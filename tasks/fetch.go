@@ -244,3 +244,11 @@ func (f *fill) end(ctx context.Context) {
 }
 
 func (f *fill) leaseKey() string { return f.c.tmpl.Key(f.release, LeaseKey(f.key)) }
+
+// FillScripts returns, by file name, the scripts of a fill, for clients in other languages: the very
+// ones that [Client.Fetch] runs. deploy/fill.md says what each is for.
+func FillScripts() map[string]string {
+	return map[string]string{
+		"lease.lua": leaseLua, "mark.lua": markLua, "check.lua": checkLua, "settle.lua": settleLua, "release.lua": releaseLua,
+	}
+}
