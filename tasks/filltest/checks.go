@@ -44,6 +44,7 @@ func checks() []check {
 	}{{tasks.KindKey, "post:1"}, {tasks.KindTag, "author:ann"}, {tasks.KindTag, "section:news"}, {tasks.KindPrefix, "post:"}} {
 		all = append(all, check{fmt.Sprintf("an invalidation of the %s %s during the load", k.kind, k.name), func(w *world) { overtaken(w, k.kind, k.name) }})
 	}
+	all = append(all, check{"a Redis hangs", hangs})
 	for name, away := range map[string]func(*port){
 		"cache": func(p *port) { p.cache.cut() }, "queue": func(p *port) { p.queue.cut() },
 	} {
@@ -290,6 +291,15 @@ func awayFromTheStart(w *world, away func(*port)) {
 		p.loaded("page")
 		p.wantDone("page", false)
 	}
+}
+
+// hangs: a Redis that takes a command and never answers delays the page, and no more.
+func hangs(w *world) {
+	p := w.open()
+	p.cache.hold(naming(w.lease("post:1")))
+	p.miss("post:1", time.Hour)
+	p.loaded("page")
+	p.wantDone("page", false)
 }
 
 func awayDuringTheLoad(w *world, away func(*port)) {

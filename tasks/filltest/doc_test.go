@@ -56,6 +56,7 @@ func TestContractNamesTheScripts(t *testing.T) {
 
 // The contract's example for Python fills the cache.
 func TestContractPythonExample(t *testing.T) {
+	t.Parallel()
 	python := pythonWithRedis(t)
 	m := regexp.MustCompile("(?s)```python\n(.*?)```").FindStringSubmatch(readContract(t))
 	if m == nil {

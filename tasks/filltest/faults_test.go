@@ -26,6 +26,7 @@ type fault struct {
 
 // TestTheSuiteFindsEachFault runs ports that are broken on purpose.
 func TestTheSuiteFindsEachFault(t *testing.T) {
+	t.Parallel()
 	for name, f := range faults() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,7 +11,13 @@ type check struct {
 // Run runs every check against the port that command starts.
 func Run(t *testing.T, command ...string) {
 	t.Helper()
-	w := newWorld(t, command, nil)
+	runWith(t, command, nil)
+}
+
+// runWith runs every check with variables for the port's environment.
+func runWith(t *testing.T, command, env []string) {
+	t.Helper()
+	w := newWorld(t, command, env)
 	for _, c := range checks() {
 		t.Run(c.name, func(t *testing.T) {
 			if err := w.run(c); err != nil {

@@ -76,6 +76,7 @@ func (p *goPort) open(s Settings) error {
 			return err
 		}
 		opt.MaxRetries, opt.DialerRetries = -1, 1 // a Redis that is away stays away
+		opt.ReadTimeout = 5 * time.Second
 		p.conns = append(p.conns, redis.NewClient(opt))
 	}
 	queue, cache := p.conns[0], p.conns[1]

@@ -33,8 +33,8 @@ func TestPort(t *testing.T) {
 }
 
 func TestGoClient(t *testing.T) {
-	t.Setenv(asPort, "none")
-	Run(t, os.Args[0])
+	t.Parallel()
+	runWith(t, []string{os.Args[0]}, []string{asPort + "=none"})
 }
 
 // pythonWithRedis returns the system's Python, for which the system's packages are, or skips the test.
@@ -48,6 +48,7 @@ func pythonWithRedis(t *testing.T) string {
 }
 
 func TestPythonPort(t *testing.T) {
-	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
-	Run(t, pythonWithRedis(t), filepath.Join("..", "..", "deploy", "fill", "python", "conform.py"))
+	t.Parallel()
+	port := filepath.Join("..", "..", "deploy", "fill", "python", "conform.py")
+	runWith(t, []string{pythonWithRedis(t), port}, []string{"PYTHONDONTWRITEBYTECODE=1"})
 }

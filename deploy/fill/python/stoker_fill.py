@@ -99,7 +99,7 @@ class Filler:
         The entry is listed under tags and expires after ttl seconds: at least 1, or None or 0 for
         never. One caller at a time loads a missing entry; the others wait briefly, then load without
         storing. A value that an invalidation overtook is returned but not kept. Raises ValueError for
-        a key, tag or ttl that cannot be, and whatever load raises.
+        a key, tag or ttl that cannot be, TypeError when load returns no bytes, and whatever load raises.
         """
         logical, labels = _name("key", key), [_name("tag", t) for t in tags]
         ttl = ttl or 0
@@ -120,9 +120,9 @@ class Filler:
         except RedisError:
             fill = None
         if not fill:
-            return Fetched(load(), False, False, release)
+            return Fetched(_bytes(load()), False, False, release)
         try:
-            value = load()
+            value = _bytes(load())
             return Fetched(value, False, fill.store(value), release)
         finally:
             fill.end()
@@ -188,7 +188,7 @@ class _Fill:
             time.sleep(pause)
             # The lease first: when it is gone and the entry is missing, nobody is about to store it.
             held = cache.exists(self.lease)
-            value = cache.get(self.entry)
+            value: Optional[bytes] = cache.get(self.entry)
             if value is not None or not held:
                 return value
             pause = min(2 * pause, 0.02)
@@ -227,6 +227,13 @@ class _Fill:
             self.filler._give_back(keys=[self.lease], args=[self.token])
         except RedisError:
             pass
+
+
+def _bytes(value: Any) -> bytes:
+    """The value, or TypeError: a str would come back from the cache as bytes."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"load returned {type(value).__name__}: return bytes, such as text.encode()")
+    return value
 
 
 def _name(kind: str, given: Text) -> bytes:
