@@ -24,10 +24,12 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/refresh"
 )
 
 func read(t *testing.T, path string) string {
@@ -53,8 +55,8 @@ func settings(t *testing.T) []string {
 	t.Helper()
 	var buf bytes.Buffer
 	for _, room := range []any{
-		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &snapshot.Config{},
-		&release.Config{}, &health.Config{}, &scheduler.Config{}, &web.Config{},
+		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &refresh.Config{}, &freshness.Config{},
+		&snapshot.Config{}, &release.Config{}, &health.Config{}, &scheduler.Config{}, &web.Config{},
 	} {
 		if err := envconfig.Usagef("STOKER", room, &buf, "{{range .}}{{usage_key .}}\n{{end}}"); err != nil {
 			t.Fatal(err)
