@@ -62,7 +62,7 @@ func NewClientFrom(queue, cache redis.UniversalClient, cfg Config) (*Client, err
 	c := &Client{
 		cfg: cfg, keys: cfg.Keys(), tmpl: tmpl, queue: queue, cache: cache,
 		asynq:   asynq.NewClientFromRedisClient(queue),
-		journal: NewJournal(queue, cfg.Keys(), cfg.OriginLag),
+		journal: NewJournal(queue, cfg.Keys(), cfg.OriginLag, cfg.LogReplicas),
 		pointer: newPointer(queue, cfg.Keys(), cfg.Release),
 	}
 	c.commits = &committer{record: c.record, enqueue: c.announce, limit: maxWaiting}

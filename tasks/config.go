@@ -14,6 +14,7 @@ type Config struct {
 	KeyTemplate string        `split_words:"true" default:"<app>:<release>:<key>" desc:"how a release and a logical key make a key of the cache Redis"`
 	FillLimit   time.Duration `split_words:"true" default:"30s" desc:"how long an app server may take to fill an entry; longer fills are not stored"`
 	OriginLag   time.Duration `split_words:"true" default:"0s" desc:"how far the database that values are read from may lag behind its primary"`
+	LogReplicas int           `split_words:"true" default:"0" desc:"replicas of the queue Redis that must hold an invalidation before its call returns: 0 to 10; a failover to one of them loses none that was acknowledged"`
 	Release     string        `desc:"release that this process's client is pinned to; default: follow the active one"`
 }
 
@@ -30,6 +31,9 @@ func (c Config) Validate() error {
 	}
 	if c.OriginLag < 0 || c.OriginLag > 30*time.Minute {
 		return fmt.Errorf("%w: STOKER_ORIGIN_LAG %v: use 0s to 30m", ErrInvalid, c.OriginLag)
+	}
+	if c.LogReplicas < 0 || c.LogReplicas > 10 {
+		return fmt.Errorf("%w: STOKER_LOG_REPLICAS %d: use 0 to 10", ErrInvalid, c.LogReplicas)
 	}
 	if c.Release != "" {
 		return ValidateRelease(c.Release)

@@ -19,6 +19,10 @@ var (
 	// ErrNotEnqueued: an invalidation is recorded and will be applied by a worker's next round, but
 	// its task could not be enqueued.
 	ErrNotEnqueued = errors.New("recorded, but its task was not enqueued")
+	// ErrNotReplicated: an invalidation is recorded, but fewer replicas of the queue Redis than
+	// asked for held it in time. It will be applied unless a failover loses it; calling again is
+	// harmless.
+	ErrNotReplicated = errors.New("recorded, but not replicated")
 	// ErrFull: the client holds as many unsent invalidations as it may.
 	ErrFull = errors.New("too many invalidations waiting")
 	// ErrDraining: the worker is stopping; the work goes on elsewhere from its cursor.

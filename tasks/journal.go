@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,15 +42,20 @@ type Tagged struct {
 // workers do with it (apply, sweep, replay, trim) is package worker/invalidation.
 // It is safe for concurrent use.
 type Journal struct {
-	queue redis.Scripter
-	keys  Keys
-	lag   time.Duration
+	queue    redis.UniversalClient
+	keys     Keys
+	lag      time.Duration
+	replicas int
+	sight    sight
+	recent   recent
+	reaching atomic.Bool // a record has reached a release
 }
 
 // NewJournal returns the journal of the app whose keys are given. originLag is how far the
-// origin that values are read from may lag behind its primary.
-func NewJournal(queue redis.Scripter, keys Keys, originLag time.Duration) *Journal {
-	return &Journal{queue: queue, keys: keys, lag: originLag}
+// origin that values are read from may lag behind its primary; replicas is how many replicas of
+// the queue Redis must hold a record before it counts as made.
+func NewJournal(queue redis.UniversalClient, keys Keys, originLag time.Duration, replicas int) *Journal {
+	return &Journal{queue: queue, keys: keys, lag: originLag, replicas: replicas}
 }
 
 // Record writes a record to the log and to the pending ones under new numbers, one a call, and
@@ -59,20 +65,22 @@ func (j *Journal) Record(ctx context.Context, r Record) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record invalidation: %w", err)
 	}
-	args := make([]any, 0, 4+len(r.Calls))
-	args = append(args, rand.Text(), body, j.keys.Nudge(), len(r.Calls))
+	args := make([]any, 0, seenArg+2+len(r.Calls))
+	args = append(args, rand.Text(), body, j.keys.Nudge(), len(r.Calls), nil, nil)
 	for _, c := range r.Calls {
 		for _, t := range c.Targets {
 			args = append(args, t.Member())
 		}
 	}
-	reply, err := recordScript.Run(ctx, j.queue, []string{j.keys.LogMeta(), j.keys.Log(), j.keys.Prefixes(), j.keys.Pending()}, args...).StringSlice()
-	if err != nil {
-		return 0, fmt.Errorf("record invalidation: %w", err)
+	number, err := j.commit(ctx, args)
+	if err == nil {
+		j.recent.add(args)
 	}
-	m, err := ParseMark(reply)
-	return m.Number, err
+	return number, err
 }
+
+// seenArg is where the record script's arguments say what has been seen of the log.
+const seenArg = 4
 
 // Mark takes a mark for values that will be read from the origin.
 func (j *Journal) Mark(ctx context.Context) (Mark, error) {

@@ -11,8 +11,8 @@ import (
 )
 
 // Marks closes the open marks of writers and readers whose task is gone for good; what a writer
-// left is replayed first. Both sign with their task's ID. It is safe in many workers at once: replaying and closing twice is
-// harmless.
+// left is replayed first. Both sign with their task's ID. It is safe in many workers at once:
+// replaying and closing twice is harmless.
 type Marks struct {
 	Ledger  *release.Ledger
 	Log     *invalidation.Log
@@ -113,6 +113,6 @@ func (m Marks) replay(ctx context.Context, id string, mark invalidation.Mark, li
 			return err
 		}
 	}
-	_, err := m.Applier.Replay(ctx, id, mark)
+	_, err := m.Applier.ReplayRest(ctx, id, mark)
 	return err
 }

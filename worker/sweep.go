@@ -19,7 +19,8 @@ const (
 	applyPause   = time.Second            // after an error
 	refreshEvery = time.Second            // nothing is stale meanwhile
 	refreshPause = 5 * time.Second
-	reapEvery    = 15 * time.Second // marks of dead writers only hold things up; nobody waits for one
+	witnessEvery = 250 * time.Millisecond // how soon a loss of the log is noticed
+	reapEvery    = 15 * time.Second       // marks of dead writers only hold things up; nobody waits for one
 )
 
 // An Applier carries out the pending invalidations that no other worker has claimed, and returns
@@ -41,7 +42,13 @@ type Reaper interface {
 	Reap(ctx context.Context) (int, error)
 }
 
-// rounds runs the applier and the reaper until ctx ends, whatever the worker's lanes: the log, not
+// A Witness compares the invalidation log with what this process has seen of it, and reports a
+// loss once. It must be safe in many workers at once.
+type Witness interface {
+	Witness(ctx context.Context) (lost bool, err error)
+}
+
+// rounds runs the applier, the witness and the reaper until ctx ends, whatever the worker's lanes: the log, not
 // the queue, says what is to be done. A worker of the invalidate lane also applies as soon as it
 // is nudged: that is faster than any polling of a queue.
 func (w *Worker) rounds(ctx context.Context) {
@@ -54,6 +61,11 @@ func (w *Worker) rounds(ctx context.Context) {
 		})
 		all.Go(func() {
 			w.repeat(ctx, round{name: "apply bulk", w: w, pause: applyPause}, applyEvery, nil, w.deps.Applier.ApplyBulk)
+		})
+	}
+	if w.deps.Witness != nil {
+		all.Go(func() {
+			w.repeat(ctx, round{name: "witness", w: w, pause: applyPause}, witnessEvery, nil, w.witness)
 		})
 	}
 	if w.deps.Reaper != nil {
@@ -85,6 +97,15 @@ func (w *Worker) repeat(ctx context.Context, r round, every time.Duration, nudge
 			drop(nudges)
 		}
 	}
+}
+
+// witness tells the operator of a loss of the log.
+func (w *Worker) witness(ctx context.Context) (int, error) {
+	lost, err := w.deps.Witness.Witness(ctx)
+	if lost {
+		w.deps.Log.Error("the queue Redis has lost invalidations: no archive made before this is fresh, and live releases may be stale; see `stoker health`")
+	}
+	return 0, err
 }
 
 // nudges subscribes to the channel that tells of new records; a nil channel for a worker that

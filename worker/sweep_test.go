@@ -19,6 +19,34 @@ type reapFunc func() (int, error)
 
 func (f reapFunc) Reap(context.Context) (int, error) { return f() }
 
+type witnessFunc func() (bool, error)
+
+func (f witnessFunc) Witness(context.Context) (bool, error) { return f() }
+
+// TestWitness: a loss of the log is told to the operator, whether or not this worker applies anything.
+func TestWitness(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	looked := make(chan struct{}, 1000)
+	found := true
+	r.start(nil, func(c *Config, d *Deps) {
+		c.Lanes = []tasks.Lane{tasks.LaneWarm}
+		d.Handlers = nil
+		d.Witness = witnessFunc(func() (bool, error) {
+			lost := found
+			found = false
+			looked <- struct{}{}
+			return lost, nil
+		})
+	})
+	for range 3 {
+		receive(t, "a look at the log", looked)
+	}
+	if n := strings.Count(r.log.String(), "has lost invalidations"); n != 1 {
+		t.Errorf("a loss was told %d times, want once:\n%s", n, r.log.String())
+	}
+}
+
 // TestRounds: every worker applies what nobody has claimed, at once when it is nudged; neither an
 // error, nor a panic, nor long work of another round ends or delays that.
 func TestRounds(t *testing.T) {

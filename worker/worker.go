@@ -33,6 +33,7 @@ type Deps struct {
 	Applier  Applier        // nil: this worker applies nothing but by its tasks
 	Reaper   Reaper         // nil: this worker does not reap
 	Refresh  RefreshSweeper // nil: this worker refreshes only what it has tasks for
+	Witness  Witness        // nil: this worker does not look for losses of the log
 	Log      *slog.Logger
 }
 

@@ -23,6 +23,9 @@ import (
 const asStoker = "STOKER_TEST_AS_STOKER"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asPaper) != "" {
+		os.Exit(runPaper())
+	}
 	if os.Getenv(asStoker) != "" {
 		main()
 	}
@@ -163,4 +166,10 @@ func field[T any](t *testing.T, out, name string) T {
 		t.Fatalf("field %s: %v in %s", name, err, out)
 	}
 	return v
+}
+
+// text is what the process has said so far.
+func (p *process) text() string {
+	raw, _ := os.ReadFile(p.log)
+	return string(raw)
 }

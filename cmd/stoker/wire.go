@@ -105,7 +105,7 @@ func (r *rooms) make() (err error) {
 		return err
 	}
 	r.ledger = release.Open(r.queue, r.keys)
-	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit})
+	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit, LogReplicas: r.set.Tasks.LogReplicas})
 	r.ns = namespace.New(r.cache, r.tmpl, r.keys, func() namespace.Pacer { return governor.New(r.set.Pace.Pace) })
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
 	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
@@ -255,6 +255,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 		Applier: r.applier,
 		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone},
 		Refresh: r.refresh,
+		Witness: r.log,
 		Log:     r.logger,
 	})
 }

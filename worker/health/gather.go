@@ -109,7 +109,7 @@ func (m *Monitor) laneServers(context.Context) (map[tasks.Lane]int, error) {
 
 func (m *Monitor) gatherInvalidations(ctx context.Context) Invalidations {
 	st, err := ask(ctx, m.cfg.HealthTimeout, m.d.Log.Status)
-	i := Invalidations{Pending: st.Pending, Oldest: st.OldestPending, Err: err}
+	i := Invalidations{Pending: st.Pending, Oldest: st.OldestPending, Loss: st.Loss, Err: err}
 	i.Lag, i.LagErr = ask(ctx, m.cfg.HealthTimeout, m.d.Log.Lag)
 	return i
 }

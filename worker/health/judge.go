@@ -35,6 +35,7 @@ func Judge(s Sample, cfg Config) []Check {
 		judgeArchived(s.Lanes),
 		judgePending(s.Invalidations, cfg),
 		judgeLag(s.Invalidations, cfg),
+		judgeLoss(s.Invalidations, s.At),
 		judgeFreshness(s.Freshness, s.At),
 		judgeEntries(s.Active, cfg),
 		judgeSnapshots(s.Snapshots, s.At, cfg),

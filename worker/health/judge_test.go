@@ -175,6 +175,10 @@ func TestJudge(t *testing.T) {
 		{"freshness suspects", "freshness", func(s *Sample, _ *Config) { s.Freshness.Report.Places[0].Suspects = 3 }, OK},
 		{"freshness stale", "freshness", func(s *Sample, _ *Config) { s.Freshness.Report.Places[0].Stale = 1 }, Fail},
 		{"pending fresh", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations = Invalidations{Pending: 900, Oldest: 5 * time.Second} }, OK},
+		{"records lost", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Loss = lostBefore(59 * time.Minute) }, Fail},
+		{"records lost today", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Loss = lostBefore(23 * time.Hour) }, Warn},
+		{"records lost long ago", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Loss = lostBefore(25 * time.Hour) }, OK},
+		{"loss untold", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Err = boom }, Unknown},
 		{"log untold", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations.Err = boom }, Unknown},
 
 		{"entries half gone", "active.entries", func(s *Sample, _ *Config) { s.Active.Entries = 499 }, Warn},
@@ -213,6 +217,11 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+func lostBefore(age time.Duration) *invalidation.Loss {
+	at := testNow.Add(-age)
+	return &invalidation.Loss{At: at, From: at.Add(-2 * time.Second), To: at.Add(-time.Second)}
 }
 
 func lane(name tasks.Lane, l Lane) func(*Sample, *Config) {

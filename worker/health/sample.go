@@ -43,6 +43,7 @@ type Workers struct {
 type Invalidations struct {
 	Pending int
 	Oldest  time.Duration
+	Loss    *invalidation.Loss // nil when no record was ever lost
 	Err     error
 	Lag     invalidation.Lag // of those applied in the last minutes
 	LagErr  error

@@ -210,6 +210,7 @@ func (a *Applier) claim(ctx context.Context, most int, bulk bool) ([]pending, er
 		if err != nil {
 			return nil, fmt.Errorf("claim pending invalidations: %w", err)
 		}
+		a.log.Saw(n)
 		found = append(found, pending{n, reply[i+1]})
 	}
 	return found, nil

@@ -85,7 +85,7 @@ func TestOriginLag(t *testing.T) {
 		"a warm":              {lag, func(w string) (Mark, error) { return s.log.OpenMark(ctx, "r1", w) }},
 		"a carry":             {lag + fill, func(w string) (Mark, error) { return s.log.OpenMarkFrom(ctx, "r1", w, "r2") }},
 		"a snapshot":          {lag + fill, func(w string) (Mark, error) { return s.log.OpenReader(ctx, "r2", w) }},
-		"another fill's mark": {lag, func(string) (Mark, error) { return tasks.NewJournal(rdb, keys, lag).Mark(ctx) }},
+		"another fill's mark": {lag, func(string) (Mark, error) { return tasks.NewJournal(rdb, keys, lag, 0).Mark(ctx) }},
 	}
 	n := 0
 	for _, pending := range []bool{false, true} {

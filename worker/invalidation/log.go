@@ -33,6 +33,9 @@ type Mark = tasks.Mark
 type Config struct {
 	OriginLag time.Duration // how far the origin that is read may lag behind its primary
 	FillLimit time.Duration // how long an app server's fill may be on probation
+	// LogReplicas is how many replicas of the queue Redis must hold what is recorded: what fewer
+	// hold was acknowledged to nobody, and its loss is none.
+	LogReplicas int
 }
 
 // Log is an app's invalidation log, in the queue Redis. It is safe for concurrent use, by any
@@ -46,7 +49,7 @@ type Log struct {
 
 // Open returns the log of the app whose keys are given.
 func Open(queue redis.UniversalClient, keys tasks.Keys, cfg Config) *Log {
-	return &Log{Journal: tasks.NewJournal(queue, keys, cfg.OriginLag), queue: queue, keys: keys, cfg: cfg}
+	return &Log{Journal: tasks.NewJournal(queue, keys, cfg.OriginLag, cfg.LogReplicas), queue: queue, keys: keys, cfg: cfg}
 }
 
 // OpenMark takes the mark of a writer that reads the origin and registers it as unfinished. A
@@ -158,14 +161,18 @@ func (l *Log) Check(ctx context.Context, m Mark, entries []tasks.Tagged) ([]bool
 }
 
 // Fresh reports whether the log can vouch for m: nil, or an error that wraps
-// [tasks.ErrNotFresh] and says what became of the log.
+// [tasks.ErrNotFresh] and says what became of the log. A loss that nobody has noticed yet but
+// this process can is noticed first.
 func (l *Log) Fresh(ctx context.Context, m Mark) error {
+	if _, err := l.Witness(ctx); err != nil {
+		return err
+	}
 	s, err := l.Status(ctx)
 	switch {
 	case err != nil:
 		return err
 	case s.Epoch != m.Epoch:
-		return fmt.Errorf("%w: the invalidation log is not the one the mark was taken in (epoch %q, now %q): the queue Redis was lost or replaced since", tasks.ErrNotFresh, m.Epoch, s.Epoch)
+		return fmt.Errorf("%w: the invalidation log is not the one the mark was taken in (epoch %q, now %q): the queue Redis was lost, was replaced, or came back without its last records since", tasks.ErrNotFresh, m.Epoch, s.Epoch)
 	case m.Number < s.Floor:
 		return fmt.Errorf("%w: the log reaches back to %d only, the mark is %d: invalidations in between are forgotten", tasks.ErrNotFresh, s.Floor, m.Number)
 	case m.Number > max(s.Last, s.Now):
@@ -193,6 +200,14 @@ type Status struct {
 	Now           int64         `json:"now"` // the server's clock as a number
 	Epoch         string        `json:"epoch"`
 	Targets       int64         `json:"targets"`
+	Loss          *Loss         `json:"loss,omitempty"` // the last one; nil when the log never lost a record
+}
+
+// Loss is a part of the log that a process had seen and that is gone.
+type Loss struct {
+	At   time.Time `json:"at"`            // when it was noticed, by the server's clock
+	From time.Time `json:"from,omitzero"` // what was recorded between From and To may be missing; zero: all
+	To   time.Time `json:"to"`
 }
 
 // Status reads the log's figures.
@@ -213,13 +228,20 @@ func (l *Log) Status(ctx context.Context) (Status, error) {
 		Targets: targets.Val() + prefixes.Val(),
 		Now:     now.Val().UnixMicro(),
 	}
-	for field, to := range map[string]*int64{"last": &s.Last, "floor": &s.Floor} {
+	var at, from, until int64
+	for field, to := range map[string]*int64{"last": &s.Last, "floor": &s.Floor, "lost_at": &at, "lost_from": &from, "lost_to": &until} {
 		if text, ok := meta.Val()[field]; ok {
 			n, err := strconv.ParseInt(text, 10, 64)
 			if err != nil {
 				return Status{}, fmt.Errorf("read log: %s: %w", field, err)
 			}
 			*to = n
+		}
+	}
+	if at > 0 {
+		s.Loss = &Loss{At: time.UnixMicro(at).UTC(), To: time.UnixMicro(until).UTC()}
+		if from > 0 {
+			s.Loss.From = time.UnixMicro(from).UTC()
 		}
 	}
 	if z := oldest.Val(); len(z) > 0 {

@@ -65,9 +65,7 @@ func newStage(t *testing.T, f flaw) *stage {
 	if s.tmpl, err = cfg.Template(); err != nil {
 		t.Fatal(err)
 	}
-	s.log = invalidation.Open(s.rdb, keys, invalidation.Config{FillLimit: fillLimit})
 	s.ns = namespace.New(s.rdb, s.tmpl, keys, nil)
-	s.applier = s.newApplier()
 	for _, id := range []string{"r1", "r2"} {
 		cfg.Release = id
 		if s.clients[id], err = tasks.NewClientFrom(s.rdb, s.rdb, cfg); err != nil {
@@ -112,6 +110,9 @@ func newWorld(t *rapid.T, s *stage, f flaw) *world {
 		stage: s, t: t, flaw: f, now: dawn, origin: map[string][]version{}, invalid: map[string]map[int]bool{},
 		gone: map[string]bool{}, loading: map[string]bool{}, doomed: map[string]bool{},
 	}
+	// New processes: those of the last history would take this one's log for one that was lost.
+	s.log = invalidation.Open(s.rdb, keys, invalidation.Config{FillLimit: fillLimit})
+	s.applier = s.newApplier()
 	w.marks = worker.Marks{Ledger: release.Open(s.rdb, keys), Log: s.log, Applier: s.applier, Tags: s.ns, Gone: func(_ context.Context, id string) (bool, error) {
 		return w.gone[id], nil
 	}}

@@ -24,6 +24,13 @@ func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed,
 	if err := a.log.Fresh(ctx, m); err != nil {
 		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
 	}
+	return a.ReplayRest(ctx, release, m)
+}
+
+// ReplayRest is Replay for the mark of a dead writer, which must be closed whatever became of the
+// log: it applies what the log still holds. After a loss a namespace is then as fresh as the other
+// live ones, which lack the lost records too, and not proved to be.
+func (a *Applier) ReplayRest(ctx context.Context, release string, m Mark) (Replayed, error) {
 	status, err := a.log.Status(ctx)
 	if err != nil {
 		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)

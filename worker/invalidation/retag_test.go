@@ -91,9 +91,9 @@ func (r *retagging) has(release string) bool {
 // previewed returns how many entries of r1 an invalidation by tag would remove.
 func (r *retagging) previewed(tag string) int64 {
 	r.Helper()
-	n, _, err := r.applier.Preview(r.Context(), "r1", []tasks.Target{{Kind: tasks.KindTag, Name: tasks.Bytes(tag)}})
+	p, err := r.applier.Preview(r.Context(), "r1", []tasks.Target{{Kind: tasks.KindTag, Name: tasks.Bytes(tag)}})
 	r.must(err)
-	return n
+	return p.Entries
 }
 
 func TestAnEntryThatChangesItsTagsLeavesTheOldOnes(t *testing.T) {

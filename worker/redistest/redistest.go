@@ -45,6 +45,7 @@ type Server struct {
 	t    testing.TB
 	bin  string
 	dir  string
+	conf string // of a Sentinel, which needs a file; "" for a server
 	args []string
 	cmd  *exec.Cmd
 	done chan error // receives cmd.Wait's result; nil while the server is down
@@ -56,6 +57,19 @@ type Server struct {
 // client are gone when the test ends; the server's log is shown when the test has failed.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	s := launch(t, "", args)
+	password := s.option("--requirepass")
+	u := url.URL{Scheme: "redis", Host: s.Addr, Path: "/0"}
+	if password != "" {
+		u.User = url.UserPassword("", password)
+	}
+	s.URL = u.String()
+	return s
+}
+
+// launch starts a server or, with the text of a configuration file, a Sentinel.
+func launch(t testing.TB, conf string, args []string) *Server {
+	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		if os.Getenv(WithoutRedis) == "1" {
@@ -64,6 +78,12 @@ func Start(t testing.TB, args ...string) *Server {
 		t.Fatalf("no redis-server on the PATH: install Redis 7.0 or later, or set %s=1 to skip the tests that need it", WithoutRedis)
 	}
 	s := &Server{t: t, bin: bin, dir: t.TempDir(), args: args}
+	if conf != "" {
+		s.conf = filepath.Join(s.dir, "sentinel.conf")
+		if err := os.WriteFile(s.conf, []byte(conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range portTries {
 		if s.Addr, err = freeAddr(); err != nil {
 			break
@@ -75,13 +95,7 @@ func Start(t testing.TB, args ...string) *Server {
 	if err != nil {
 		t.Fatalf("start redis-server: %v\n%s", err, s.Log())
 	}
-	password := s.option("--requirepass")
-	u := url.URL{Scheme: "redis", Host: s.Addr, Path: "/0"}
-	if password != "" {
-		u.User = url.UserPassword("", password)
-	}
-	s.URL = u.String()
-	s.Client = redis.NewClient(&redis.Options{Addr: s.Addr, Password: password})
+	s.Client = redis.NewClient(&redis.Options{Addr: s.Addr, Password: s.option("--requirepass")})
 	t.Cleanup(func() {
 		_ = s.Client.Close()
 		s.end(syscall.SIGKILL)
@@ -115,6 +129,18 @@ func (s *Server) Restart() {
 	}
 }
 
+// Replace kills the server and starts an empty one in its place: its files are gone.
+func (s *Server) Replace() {
+	s.t.Helper()
+	s.end(syscall.SIGKILL)
+	for _, name := range []string{"appendonlydir", "dump.rdb"} {
+		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.Restart()
+}
+
 // Log returns what the server has logged so far.
 func (s *Server) Log() string {
 	raw, _ := os.ReadFile(s.logPath())
@@ -134,6 +160,9 @@ func (s *Server) start() error {
 		return err
 	}
 	args := append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no"}, s.args...)
+	if s.conf != "" {
+		args = []string{s.conf, "--bind", host, "--port", port, "--dir", s.dir, "--sentinel"}
+	}
 	s.cmd = exec.Command(s.bin, args...)
 	s.cmd.Stdout, s.cmd.Stderr = logFile, logFile
 	if err := s.cmd.Start(); err != nil {
