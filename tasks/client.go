@@ -98,7 +98,9 @@ type Receipt struct {
 //
 // Call it after the change is committed at the origin. An error that wraps [ErrNotEnqueued]
 // means that it is recorded and will be applied by a worker's sweep; any other error means
-// that it may or may not be recorded: call again, which is harmless.
+// that it may or may not be recorded: call again, which is harmless. [ErrNotReplicated]: fewer
+// replicas than STOKER_LOG_REPLICAS held it after a second. [ErrNoRelease]: earlier calls reached
+// a release and this one reaches none, because the queue Redis was emptied or replaced.
 func (c *Client) Invalidate(ctx context.Context, call Invalidation) (Receipt, error) {
 	if err := call.Validate(); err != nil {
 		return Receipt{}, fmt.Errorf("invalidate: %w", err)

@@ -83,8 +83,28 @@
 // for good the reaper replays and closes it. When the queue Redis is lost, the epoch changes:
 // every older mark fails Fresh, and nothing is restored on the strength of it.
 //
+// # A log that lost records
+//
+// A promoted replica may lack the last records, an append-only file its tail, and a replaced
+// server everything. Every process remembers the epoch and the highest number that it has seen:
+// workers by what they apply and by a look every 250 ms ([tasks.Journal.Witness]), clients by
+// what was acknowledged to them. A log of that epoch that does not reach as far gets another
+// epoch and a floor above all that was seen, in one script: whatever mark was taken before,
+// archive, open writer or fill, is not fresh. A client that notices records again the last
+// megabyte of what was acknowledged to it. The mark of a dead writer is closed after a replay of
+// what is left.
+//
+// With STOKER_LOG_REPLICAS=n, a record counts as seen once n replicas hold it, by WAIT on the
+// connection of the record; no call returns nil before. A failover to one of them then loses
+// nothing that was acknowledged, and archives stay fresh.
+//
 // # Not promised
 //
-// A queue Redis that comes back older than it was (an append-only file that lost its tail) has
-// the same epoch; the invalidations of the lost tail are lost with it.
+// Without STOKER_LOG_REPLICAS a lost record goes unnoticed when no process that had seen it goes
+// on: no worker applied it or looked in between, and the client that it was acknowledged to has
+// ended or never calls again. Between a promotion and the next look, at most 250 ms while a worker
+// runs, a fill or a batch may be checked against the log that lacks the record. What was lost
+// before it was applied, and that no client records again, is missing in live namespaces until
+// somebody invalidates it: the health check invalidations.log says which times to look at.
+// Replicas hold a record in memory: WAIT does not wait for their disks.
 package invalidation

@@ -10,8 +10,10 @@
 local total = tonumber(redis.call('HGET', KEYS[5], 'outcomes') or '0')
 local taken = 0
 for i = 2, #ARGV, 3 do
-  if redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[i], ARGV[i]) > 0 then
+  if redis.call('ZCOUNT', KEYS[1], ARGV[i], ARGV[i]) > 0 then
+    -- First the outcome: a full server refuses it, and then the record stays pending.
     redis.call('ZADD', KEYS[2], ARGV[i], ARGV[i + 2])
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[i], ARGV[i])
     total = total + tonumber(ARGV[i + 1])
     taken = taken + 1
   end

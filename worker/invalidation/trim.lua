@@ -20,6 +20,7 @@ if bound <= floor then
   return {0, string.format('%.0f', floor)}
 end
 local text = string.format('%.0f', bound)
-local gone = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text) + redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text)
+-- First the floor: a full server refuses it, and then nothing may be forgotten.
 redis.call('HSET', KEYS[1], 'floor', text)
+local gone = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text) + redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text)
 return {gone, text}
