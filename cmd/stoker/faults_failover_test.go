@@ -71,7 +71,7 @@ func TestPromotedReplicaLacksRecords(t *testing.T) {
 	worker.end(syscall.SIGKILL)   // and nobody applies what it misses
 	s.editAll(ctx)
 	primary.Kill()
-	if err := replica.Client.SlaveOf(ctx, "NO", "ONE").Err(); err != nil {
+	if err := replica.Client.ReplicaOf(ctx, "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	address.Point(replica)
