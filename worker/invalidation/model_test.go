@@ -339,7 +339,7 @@ func history(t *rapid.T, s *stage, f flaw) (wrong, steps string) {
 func histories(t *testing.T) int {
 	text := os.Getenv("STOKER_TEST_HISTORIES")
 	if text == "" {
-		return 2000
+		return 1000
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
