@@ -17,6 +17,7 @@ func checks() []check {
 		{"without a ttl an entry stays", entryWithoutTTL},
 		{"any bytes", anyBytes},
 		{"many tags", manyTags},
+		{"an entry's own tags", companions},
 		{"the key template", keyTemplate},
 		{"what cannot be a fill is refused", refused},
 		{"an unrelated invalidation does no harm", unrelatedInvalidation},
@@ -130,6 +131,52 @@ func manyTags(w *world) {
 	w.invalidate(tasks.KindTag, "t1999", "post:2")
 	p.loaded("page")
 	p.wantDone("page", false)
+}
+
+// companions: what has tags and an expiry gets a companion with the same expiry; nothing else does.
+func companions(w *world) {
+	p := w.open()
+	for _, c := range []struct {
+		key, value string
+		ttl        time.Duration
+		tags       []string
+		noted      bool
+	}{
+		{"post:1", "page", time.Hour, []string{"author:ann", "a\x00\xff"}, true},
+		{"post:1", "page, by another", time.Hour, []string{"author:bob"}, true},
+		{"empty", "", time.Hour, []string{"t"}, true},
+		{"large", strings.Repeat("v", 64<<10), time.Hour, []string{"t"}, true},
+		{"larger", strings.Repeat("v", 64<<10+1), time.Hour, []string{"t"}, false},
+		{"untagged", "page", time.Hour, nil, false},
+		{"without a ttl", "page", 0, []string{"t"}, false},
+	} {
+		w.must(w.cache.Del(w.ctx, w.entry(c.key)).Err())
+		p.fill(c.key, c.value, c.ttl, c.tags...)
+		w.wantCompanion(c.key, c.value, c.tags, c.noted)
+	}
+	p.miss("post:2", time.Hour, "author:ann")
+	w.invalidate(tasks.KindTag, "author:ann", "post:2")
+	p.loaded("stale")
+	p.wantDone("stale", false)
+	w.wantCompanion("post:2", "stale", nil, false)
+}
+
+func (w *world) wantCompanion(logical, value string, tags []string, noted bool) {
+	key := w.entry(tasks.CompanionKey(logical))
+	got := w.cache.Get(w.ctx, key).Val()
+	if !noted {
+		if got != "" {
+			w.failf("%s has a companion, %.80q; want none", logical, got)
+		}
+		return
+	}
+	expiry := w.expiry(w.entry(logical))
+	if want := tasks.Companion(value, expiry, tags); got != want {
+		w.failf("the companion of %s is %.80q; want %.80q", logical, got, want)
+	}
+	if at := w.expiry(key); at != expiry {
+		w.failf("the companion of %s expires at %d; want with its entry, at %d", logical, at, expiry)
+	}
 }
 
 func keyTemplate(w *world) {

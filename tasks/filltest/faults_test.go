@@ -78,6 +78,7 @@ func faults() map[string]fault {
 		"one probation for all":      {found: "probation", put: eachSet(atTheLimit)},
 		"the entry before its index": {found: "a crash between any two commands", put: func(_ *spoiler, cmds []redis.Cmder) { slices.Reverse(cmds) }},
 		"no index":                   {found: "a crash between any two commands", put: eachNamed("zadd", func(_ *spoiler, args []any) { args[1] = "elsewhere" })},
+		"no companion":               {found: "an entry's own tags", command: on("settle", instead(settleAll))},
 		"an index without expiry":    {found: "a miss is loaded and stored", put: eachNamed("zadd", func(_ *spoiler, args []any) { args[2] = "+inf" })},
 		"only valid text": {found: "any bytes", put: eachSet(func(_ *spoiler, args []any) {
 			args[2] = strings.ToValidUTF8(string(args[2].([]byte)), "?")

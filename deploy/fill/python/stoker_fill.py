@@ -23,6 +23,7 @@ Redis cannot be reached the page is still served, without its cache; only what l
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import random
 import secrets
@@ -37,6 +38,7 @@ LEASE_WAIT = 0.3  # seconds to wait for another's load before loading by oneself
 POINTER_AGE = 2.0  # seconds to trust what is known of the active release
 FILL_JITTER = 500  # milliseconds, by which each put's probation is its own
 MAX_NAME = 64 << 10  # bytes of a key or tag
+MAX_NOTED = 64 << 10  # bytes of a value whose tags are noted beside it
 
 
 class Fetched(NamedTuple):
@@ -218,8 +220,12 @@ class _Fill:
             keys=[f._own + name for name in ("log:meta", "log", "log:prefixes", "live")],
             args=[self.mark, self.epoch, self.release, self.logical, len(self.tags), *self.tags],
         )
-        settled = f._settle(keys=[self.entry], args=[probation, -1 if stale else final])
-        return bool(settled) and not stale
+        keys: List[bytes] = [self.entry]
+        args: List[Any] = [probation, -1 if stale else final]
+        if self.tags and final and not stale and len(value) <= MAX_NOTED:
+            keys.append(f._key(self.release, b"#of:" + self.logical))
+            args.append(_companion(value, self.tags))
+        return bool(f._settle(keys=keys, args=args)) and not stale
 
     def end(self) -> None:
         """Gives the lease back; where that fails, it ends by itself at the fill limit."""
@@ -227,6 +233,11 @@ class _Fill:
             self.filler._give_back(keys=[self.lease], args=[self.token])
         except RedisError:
             pass
+
+
+def _companion(value: bytes, tags: List[bytes]) -> bytes:
+    """What is kept beside an entry: which value it is for, and that value's tags."""
+    return hashlib.sha1(value).hexdigest()[:16].encode() + b"\n" + b"".join(tag + b"\n" for tag in tags)
 
 
 def _bytes(value: Any) -> bytes:
