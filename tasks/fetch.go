@@ -226,13 +226,20 @@ func (f *fill) store(ctx context.Context, value []byte) bool {
 	if stale[0] {
 		final = -1
 	}
-	keys, args := []string{key}, []any{probation, final}
-	if note := Companion(string(value), final, f.tags); note != "" && !Sharded(f.c.cache) {
-		keys = append(keys, f.c.tmpl.Key(f.release, CompanionKey(f.key)))
-		args = append(args, note)
-	}
+	keys, args := settleArgs(f.c.cache, f.c.tmpl, f.release, f.key, string(value), f.tags, probation, final)
 	settled, err := settleScript.Run(ctx, f.c.cache, keys, args...).Int()
 	return err == nil && settled == 1 && !stale[0]
+}
+
+// settleArgs are settle.lua's: the entry goes from its probation to its final expiry, -1 for one that
+// is to be dropped, and gets a companion where it can have one.
+func settleArgs(cache redis.UniversalClient, tmpl Template, release, key, value string, tags []string, probation, final int64) (keys []string, args []any) {
+	keys, args = []string{tmpl.Key(release, key)}, []any{probation, final}
+	if note := Companion(value, final, tags); note != "" && !Sharded(cache) {
+		keys = append(keys, tmpl.Key(release, CompanionKey(key)))
+		args = append(args, note)
+	}
+	return keys, args
 }
 
 // end gives the lease back, even when the request was cancelled.

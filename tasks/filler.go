@@ -109,7 +109,8 @@ func (b *Filling) Store(ctx context.Context, entries []Filled) (stored []bool, e
 			if stale[i] {
 				final = -1
 			}
-			settled[i] = settleScript.Eval(ctx, p, []string{b.f.tmpl.Key(b.release, e.Key)}, probations[i], final)
+			keys, args := settleArgs(b.f.cache, b.f.tmpl, b.release, e.Key, string(e.Value), e.Tags, probations[i], final)
+			settled[i] = settleScript.Eval(ctx, p, keys, args...)
 		}
 		return nil
 	})

@@ -217,7 +217,7 @@ func newRollout(t *testing.T) *rollout {
 	must(t, err)
 	queues := Queues{App: app, Queue: r.rdb, MaxCompleted: 100, MaxArchived: 100}
 	w, err := New(Config{
-		Lanes: tasks.Lanes(), InvalidateConcurrency: 8, BulkConcurrency: 1, ReleaseConcurrency: 1, WarmConcurrency: 2,
+		Lanes: tasks.Lanes(), InvalidateConcurrency: 8, RefreshConcurrency: 1, BulkConcurrency: 1, ReleaseConcurrency: 1, WarmConcurrency: 2,
 		UpkeepConcurrency: 1, HealthConcurrency: 1, GracePeriod: time.Second,
 	}, Deps{
 		App: app, Queue: r.rdb,
