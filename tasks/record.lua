@@ -33,21 +33,22 @@ local first = math.max(last + 1, clock)
 local number = string.format('%.0f', first)
 redis.call('HSET', meta, 'last', string.format('%.0f', first + tonumber(ARGV[4]) - 1))
 -- Many members a command: one command a target costs the server twice as much.
-local found = {[log] = {}, [prefixes] = {}}
+local args, n, byte = {}, 0, string.byte
 for i = 7, #ARGV do
-  local key = string.sub(ARGV[i], 1, 2) == 'p:' and prefixes or log
-  local args = found[key]
-  args[#args + 1] = number
-  args[#args + 1] = ARGV[i]
-  if #args == 1000 then
-    redis.call('ZADD', key, unpack(args))
-    found[key] = {}
+  local member = ARGV[i]
+  if byte(member) == 112 then -- p
+    redis.call('ZADD', prefixes, number, member)
+  else
+    args[n + 1], args[n + 2] = number, member
+    n = n + 2
+    if n == 1000 then
+      redis.call('ZADD', log, unpack(args, 1, n))
+      n = 0
+    end
   end
 end
-for key, args in pairs(found) do
-  if #args > 0 then
-    redis.call('ZADD', key, unpack(args))
-  end
+if n > 0 then
+  redis.call('ZADD', log, unpack(args, 1, n))
 end
 redis.call('ZADD', pending, number, ARGV[2])
 redis.call('PUBLISH', ARGV[3], number)

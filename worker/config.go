@@ -64,11 +64,11 @@ type lane struct {
 
 var lanes = []lane{
 	// Nudges and rounds are the fast path of these two, so they need not be polled often.
-	{tasks.LaneInvalidate, 100 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false},
+	{tasks.LaneInvalidate, 250 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false},
 	{tasks.LaneBulk, 250 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false},
 	{tasks.LaneRelease, 100 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true},
 	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true},
-	{tasks.LaneRefresh, 50 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true},
+	{tasks.LaneRefresh, 250 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true},
 	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true},
 	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true},
 }

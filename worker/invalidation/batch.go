@@ -14,6 +14,8 @@ type batch struct {
 	records []*record
 	targets []tasks.Target
 	owners  []*tasks.CallOutcome // of targets: the first call that named it
+	callOf  []int                // of targets: the same for those of one call
+	calls   int
 	places  map[tasks.Target]int // index in targets
 	refresh bool                 // something is to be reloaded
 }
@@ -30,11 +32,13 @@ func (b *batch) add(number int64, r tasks.Record) {
 	rec := &record{number: number, calls: r.Calls, outcome: tasks.NewOutcome(number, r, b.live)}
 	b.records = append(b.records, rec)
 	for i, call := range r.Calls {
+		b.calls++
 		for _, t := range call.Targets {
 			if _, known := b.places[t]; !known {
 				b.places[t] = len(b.targets)
 				b.targets = append(b.targets, t)
 				b.owners = append(b.owners, &rec.outcome.Calls[i])
+				b.callOf = append(b.callOf, b.calls)
 			}
 		}
 	}
@@ -47,7 +51,7 @@ func (b *batch) remove(ctx context.Context, slices int) error {
 	long := map[int]bool{}
 	for j, release := range b.live {
 		began := time.Now()
-		counts, left, err := b.a.remove(ctx, release, b.targets, slices)
+		counts, left, err := b.a.remove(ctx, release, b.targets, b.callOf, slices)
 		if err != nil {
 			return err
 		}

@@ -14,11 +14,8 @@ import (
 var (
 	//go:embed tag.lua
 	tagLua string
-	//go:embed unlink.lua
-	unlinkLua string
 
-	tagScript    = redis.NewScript(tasks.CompanionLua + tagLua)
-	unlinkScript = redis.NewScript(unlinkLua)
+	tagScript = redis.NewScript(tasks.CompanionLua + tagLua)
 )
 
 const (
@@ -29,8 +26,10 @@ const (
 
 // remove takes targets out of one namespace. It returns how many entries were there for each, and
 // the places of those that it has not finished: a prefix, which needs a walk over the whole
-// namespace, or a tag whose index has more than so many slices.
-func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target, slices int) (removed []int64, unfinished []int, err error) {
+// namespace, or a tag whose index has more than so many slices. calls says which call each
+// target is of (nil: all are of one): keys of one call are removed and counted together, at the
+// place of the first of them.
+func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Target, calls []int, slices int) (removed []int64, unfinished []int, err error) {
 	removed = make([]int64, len(targets))
 	var keys, tags []string
 	var ofKeys, ofTags []int // places in targets
@@ -50,7 +49,8 @@ func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Ta
 			}
 		}
 	}
-	if err := a.removeKeys(ctx, keys, func(i int, n int64) { removed[ofKeys[i]] = n }); err != nil {
+	together := func(i, j int) bool { return calls == nil || calls[ofKeys[i]] == calls[ofKeys[j]] }
+	if err := a.removeKeys(ctx, keys, together, func(i int, n int64) { removed[ofKeys[i]] += n }); err != nil {
 		return nil, nil, fmt.Errorf("release %q: %w", release, err)
 	}
 	long, err := a.removeTags(ctx, release, tags, slices, func(i int, n int64) { removed[ofTags[i]] += n })
@@ -63,46 +63,34 @@ func (a *Applier) remove(ctx context.Context, release string, targets []tasks.Ta
 	return removed, unfinished, nil
 }
 
-// removeKeys unlinks keys in slices and counts which of them were there.
-func (a *Applier) removeKeys(ctx context.Context, keys []string, count func(i int, n int64)) error {
+// removeKeys unlinks keys, a slice a pipeline, and counts which of them were there. Keys that may be
+// counted together share a command: that is the least work for the server. A Cluster, which keeps
+// them in different slots, takes one command each.
+func (a *Applier) removeKeys(ctx context.Context, keys []string, together func(i, j int) bool, count func(first int, n int64)) error {
+	sharded := tasks.Sharded(a.cache)
 	for from := 0; from < len(keys); from += slice {
-		part := keys[from:min(from+slice, len(keys))]
-		there, err := a.unlink(ctx, part)
+		to := min(from+slice, len(keys))
+		var firsts []int
+		replies, err := a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i := from; i < to; {
+				next := i + 1
+				for !sharded && next < to && together(i, next) {
+					next++
+				}
+				firsts = append(firsts, i)
+				p.Unlink(ctx, keys[i:next]...)
+				i = next
+			}
+			return nil
+		})
 		if err != nil {
-			return fmt.Errorf("remove %d keys: %w", len(part), err)
+			return fmt.Errorf("remove %d keys: %w", to-from, err)
 		}
-		for i := range part {
-			count(from+i, int64(there[i]-'0'))
+		for i, r := range replies {
+			count(firsts[i], r.(*redis.IntCmd).Val())
 		}
 	}
 	return nil
-}
-
-// unlink removes keys and returns for each '1' when it was there, else '0'. One script is a third
-// of the work of as many commands; a Cluster, which keeps the keys in different slots, takes one
-// command each.
-func (a *Applier) unlink(ctx context.Context, keys []string) (string, error) {
-	if _, cluster := a.cache.(*redis.ClusterClient); !cluster {
-		there, err := unlinkScript.Run(ctx, a.cache, keys).Text()
-		if err == nil && len(there) != len(keys) {
-			err = fmt.Errorf("want %d answers, got %q", len(keys), there)
-		}
-		return there, err
-	}
-	replies, err := a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, k := range keys {
-			p.Unlink(ctx, k)
-		}
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	there := make([]byte, len(keys))
-	for i, r := range replies {
-		there[i] = '0' + byte(r.(*redis.IntCmd).Val())
-	}
-	return string(there), nil
 }
 
 // removeTags removes what the tags' indexes list, a slice of each in turn, and returns the places of

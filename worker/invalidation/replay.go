@@ -38,7 +38,7 @@ func (a *Applier) ReplayRest(ctx context.Context, release string, m Mark) (Repla
 	done := Replayed{Through: status.Last}
 	for _, key := range []string{a.log.keys.Log(), a.log.keys.Prefixes()} {
 		err := a.log.each(ctx, key, m.Number, status.Last, func(targets []tasks.Target) error {
-			removed, _, err := a.remove(ctx, release, targets, unlimited)
+			removed, _, err := a.remove(ctx, release, targets, nil, unlimited)
 			if err != nil {
 				return err
 			}

@@ -203,14 +203,6 @@ func (g *rig) invalidate(targets ...tasks.Target) int64 {
 	return n
 }
 
-func encode(v any) []byte {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // a test's own values
-	}
-	return raw
-}
-
 func (g *rig) exists(id, key string) bool {
 	g.t.Helper()
 	found, err := g.cache.Lookup(g.t.Context(), id, []string{key})
