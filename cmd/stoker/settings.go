@@ -145,7 +145,7 @@ func describe() []setting {
 			if slices.Contains(secrets, v.Name) && os.Getenv(v.Name+"_FILE") != "" {
 				v.Source = "file " + os.Getenv(v.Name+"_FILE")
 			}
-			if slices.Contains(secrets, v.Name) {
+			if strings.Contains(v.Value, "://") || slices.Contains(secrets, v.Name) {
 				v.Value = redact(v.Value)
 			}
 			all = append(all, v)

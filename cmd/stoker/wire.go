@@ -99,7 +99,7 @@ func (r *rooms) make() (err error) {
 	if r.client, err = tasks.NewClientFrom(r.queue, r.cache, r.set.Tasks); err != nil {
 		return err
 	}
-	if r.store, err = snapshot.Open(r.set.Snapshot.SnapshotURL); err != nil {
+	if r.store, err = r.set.Snapshot.Store(); err != nil {
 		return err
 	}
 	r.ledger = release.Open(r.queue, r.keys)

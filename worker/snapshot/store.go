@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"regexp"
 	"time"
 
@@ -19,9 +18,9 @@ import (
 type Store interface {
 	// Create begins an archive. Nothing is to be seen under the name before Commit.
 	Create(ctx context.Context, name string) (Draft, error)
-	// Open reads the archive, or fails with tasks.ErrNotFound. A reader goes on reading what
-	// it opened while the name is replaced or deleted.
-	Open(ctx context.Context, name string) (io.ReadCloser, error)
+	// Open reads the archive, or fails with tasks.ErrNotFound. What is read is what was opened,
+	// also while the name is replaced or deleted, or else an error.
+	Open(ctx context.Context, name string) (Source, error)
 	// List returns the archives, by name. Drafts are not listed.
 	List(ctx context.Context) ([]Object, error)
 	// Delete removes an archive; one that does not exist is no error.
@@ -38,6 +37,14 @@ type Draft interface {
 	Commit() error
 	// Abort drops the draft. After Commit it does nothing, so that it can be deferred.
 	Abort() error
+}
+
+// Source is an archive opened for reading: from its beginning to its end, or anywhere. Read
+// belongs to one goroutine. ctx of [Store.Open] ends it.
+type Source interface {
+	io.ReadCloser
+	io.ReaderAt
+	Size() int64 // bytes
 }
 
 // Object is what a store lists of an archive.
@@ -103,48 +110,17 @@ func ValidateName(name string) error {
 	return nil
 }
 
-// Config says where archives are kept.
-type Config struct {
-	SnapshotURL string `split_words:"true" desc:"where snapshots are kept: file:///dir; without it none are taken and no release is archived"`
-}
-
-// Validate reports a URL that no store serves.
-func (c Config) Validate() error {
-	_, err := Open(c.SnapshotURL)
-	return err
-}
-
-// Open returns the store at a URL without touching it: file:///dir, or "" for the store that
-// refuses everything because none is configured.
-func Open(rawURL string) (Store, error) {
-	if rawURL == "" {
-		return none{}, nil
-	}
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme == "" {
-		// The parser's message may quote the URL, and with it a secret.
-		return nil, fmt.Errorf("%w: snapshot URL: not a URL: use file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid)
-	}
-	switch {
-	case u.Scheme != "file":
-		return nil, fmt.Errorf("%w: snapshot URL %q: no store for %s://: supported is file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid, u.Redacted(), u.Scheme)
-	case u.Host != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || len(u.Path) < 2 || u.Path[0] != '/':
-		return nil, fmt.Errorf("%w: snapshot URL %q: name a directory by its full path: file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid, u.Redacted())
-	}
-	return NewFileStore(u.Path), nil
-}
-
 // none is the store of who has configured none.
 type none struct{}
 
 var _ Store = none{}
 
 func (none) refuse() error {
-	return fmt.Errorf("%w: no snapshots are configured: set STOKER_SNAPSHOT_URL to file:///dir, or expire by name without one (stoker expire --release ID --no-snapshot)", tasks.ErrRefused)
+	return fmt.Errorf("%w: no snapshots are configured: set STOKER_SNAPSHOT_URL to file:///dir or s3://bucket/prefix, or expire by name without one (stoker expire --release ID --no-snapshot)", tasks.ErrRefused)
 }
 
-func (n none) Create(context.Context, string) (Draft, error)       { return nil, n.refuse() }
-func (n none) Open(context.Context, string) (io.ReadCloser, error) { return nil, n.refuse() }
-func (n none) List(context.Context) ([]Object, error)              { return nil, n.refuse() }
-func (n none) Delete(context.Context, string) error                { return n.refuse() }
-func (none) String() string                                        { return "" }
+func (n none) Create(context.Context, string) (Draft, error) { return nil, n.refuse() }
+func (n none) Open(context.Context, string) (Source, error)  { return nil, n.refuse() }
+func (n none) List(context.Context) ([]Object, error)        { return nil, n.refuse() }
+func (n none) Delete(context.Context, string) error          { return n.refuse() }
+func (none) String() string                                  { return "" }
