@@ -22,8 +22,8 @@ func (c *cli) snapshotCommand() *cobra.Command {
 	var wait bool
 	cmd := &cobra.Command{
 		Use:     "snapshot ID",
-		Short:   "Write a release's namespace to a verified archive; list and verify archives",
-		Example: "  stoker snapshot r41 --wait\n  stoker snapshot list\n  stoker snapshot verify r41",
+		Short:   "Write a release's namespace to a verified archive; list, verify and inspect archives",
+		Example: "  stoker snapshot r41 --wait\n  stoker snapshot list\n  stoker snapshot verify r41\n  stoker snapshot inspect r41 --prefix post:",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error {
@@ -51,12 +51,12 @@ func (c *cli) snapshotCommand() *cobra.Command {
 			return c.with(cmd.Context(), func(r *rooms) error { return c.listSnapshots(cmd, r) })
 		},
 	}, &cobra.Command{
-		Use: "verify ID", Short: "Read every byte of a release's archive and check it", Example: "  stoker snapshot verify r41",
+		Use: "verify ID", Short: "Read every block of a release's archive and check every byte", Example: "  stoker snapshot verify r41",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error { return c.verifySnapshot(cmd, r, a[0]) })
 		},
-	})
+	}, c.inspectCommand())
 	return cmd
 }
 
@@ -132,11 +132,9 @@ func (c *cli) verifySnapshot(cmd *cobra.Command, r *rooms, id string) error {
 	if err != nil {
 		return err
 	}
-	var d snapshot.Descriptor
-	if ok, err := rec.Doc(release.DocSnapshot, &d); err != nil {
+	d, err := r.archiveOf(rec)
+	if err != nil {
 		return err
-	} else if !ok || !d.DeletedAt.IsZero() {
-		return fmt.Errorf("verify %q: %w: it has no archive; `stoker snapshot %s` makes one while it is live", id, tasks.ErrNotFound, id)
 	}
 	archive, err := r.store.Open(cmd.Context(), d.Name)
 	if err != nil {

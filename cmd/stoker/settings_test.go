@@ -52,7 +52,7 @@ var others = map[string]string{
 	"STOKER_KEY_TEMPLATE": "<app>/<release>/<key>", "STOKER_RELEASE": "r7", "STOKER_LANES": "warm,health",
 	"STOKER_PLAN": "stoker.yaml", "STOKER_PACE": "gentle", "STOKER_SNAPSHOT_URL": "file:///archives",
 	"STOKER_SNAPSHOT_KEY_FILE": "/keys",
-	"STOKER_SCHEDULE": "schedule.yaml", "STOKER_WEB_ADDR": "127.0.0.1:9090", "STOKER_WEB_TOKENS_FILE": "tokens",
+	"STOKER_SCHEDULE":          "schedule.yaml", "STOKER_WEB_ADDR": "127.0.0.1:9090", "STOKER_WEB_TOKENS_FILE": "tokens",
 	"STOKER_PROBE_CACHE_HEADER": "X-Hit", "STOKER_PROBE_DB_METRIC": "sql",
 }
 

@@ -62,6 +62,7 @@ type Descriptor struct {
 	Mark       int64     `json:"mark"`
 	Epoch      string    `json:"epoch"`
 	Entries    int64     `json:"entries"`
+	Tags       int64     `json:"tags"`  // of the entries, how many are tag indexes
 	Bytes      int64     `json:"bytes"` // of keys and values
 	Size       int64     `json:"size"`  // of the archive
 	Checksum   string    `json:"checksum"`
@@ -77,7 +78,7 @@ func Describe(s Summary, name, store string, verified time.Time) Descriptor {
 	return Descriptor{
 		Release: s.Release, Name: name, Store: store,
 		Mark: s.Mark, Epoch: s.Epoch,
-		Entries: s.Entries, Bytes: s.Bytes, Size: s.Size, Checksum: s.Checksum,
+		Entries: s.Entries, Tags: s.Tags, Bytes: s.Bytes, Size: s.Size, Checksum: s.Checksum,
 		Server: s.Server, Created: s.Created, VerifiedAt: verified,
 	}
 }
