@@ -116,6 +116,8 @@ func (r *rooms) make() (err error) {
 	})
 	r.restorer = restore.New(restore.Rooms{
 		Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store, Logger: r.logger,
+		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Restore.MemoryHeadroom,
+		Scratches: restore.Scratches{Queue: r.queue, Keys: r.keys},
 	})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
@@ -224,6 +226,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeWarmRun:        worker.WarmRun(r.warmer),
 			tasks.TypeWarmBatch:      worker.WarmBatch(r.warmer),
 			tasks.TypeSnapshot:       worker.Snapshot(snapshotter{r.retirer}),
+			tasks.TypeDrill:          worker.Drill(r.restorer),
 			tasks.TypeExpire:         worker.Expire(r.retirer),
 			tasks.TypePrune:          worker.Prune(r.pruner(queues)),
 			tasks.TypeHealth:         worker.Health(r.monitor),
@@ -242,6 +245,7 @@ func (r *rooms) pruner(queues worker.Queues) worker.Pruner {
 	return worker.Pruner{
 		{Name: "tag indexes", Run: r.pruneTags},
 		{Name: "finished tasks", Run: queues.Prune},
+		{Name: "scratch namespaces", Run: r.restorer.DropScratches},
 		{Name: "invalidation log", Run: r.trimLog},
 	}
 }

@@ -77,9 +77,9 @@ func parseIndex(body []byte, n int) ([]Place, error) {
 	return out, nil
 }
 
-// dumpVersion returns the version that a DUMP payload ends with, 0 when it is too short for one:
+// DumpVersion returns the version that a DUMP payload ends with, 0 when it is too short for one:
 // only servers that know this version take it.
-func dumpVersion(payload string) int {
+func DumpVersion(payload string) int {
 	const tail = 10 // version, checksum
 	if len(payload) < tail {
 		return 0
@@ -94,6 +94,6 @@ func (f *Footer) count(e tasks.Entry) {
 	f.Tags += isTag(e)
 	if e.Type == tasks.EntryDump {
 		f.Dumps++
-		f.DumpVersion = max(f.DumpVersion, dumpVersion(e.Value))
+		f.DumpVersion = max(f.DumpVersion, DumpVersion(e.Value))
 	}
 }

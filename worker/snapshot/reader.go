@@ -41,9 +41,9 @@ type Reader struct {
 
 // NewReader reads the archive's header from r.
 func NewReader(r io.Reader) (*Reader, error) {
-	zip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxEntry), zstd.WithDecodeAllCapLimit(true))
+	zip, err := newDecoder()
 	if err != nil {
-		return nil, fmt.Errorf("read archive: %w", err)
+		return nil, err
 	}
 	in := &Reader{r: r, zip: zip, sum: xxhash.New()}
 	if err := in.readMagic(); err != nil {

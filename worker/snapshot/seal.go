@@ -104,6 +104,7 @@ type sealedSource struct {
 	at        int64 // bytes read
 
 	anywhere sync.Once
+	window   window
 	readerAt io.ReaderAt
 	size     int64
 	atErr    error
@@ -140,13 +141,18 @@ func (s *sealedSource) ReadAt(b []byte, off int64) (int, error) {
 	if s.atErr != nil {
 		return 0, s.atErr
 	}
-	return s.readerAt.ReadAt(b, off)
+	n, err := s.readerAt.ReadAt(b, off)
+	if err != nil && err != io.EOF && s.window.failed() == nil {
+		err = fmt.Errorf("%w: the encryption of what follows offset %d does not match", ErrDamaged, off)
+	}
+	return n, err
 }
 
 func (s *sealedSource) open() {
 	s.anywhere.Do(func() {
-		s.readerAt, s.size, s.atErr = age.DecryptReaderAt(&window{src: s.Source}, s.Source.Size(), s.keys.identities...)
-		if s.atErr != nil {
+		s.window = window{src: s.Source}
+		s.readerAt, s.size, s.atErr = age.DecryptReaderAt(&s.window, s.Source.Size(), s.keys.identities...)
+		if s.atErr != nil && s.window.failed() == nil {
 			s.atErr = fmt.Errorf("%w: the end of its encryption: %v", ErrDamaged, s.atErr)
 		}
 	})
@@ -172,6 +178,14 @@ type window struct {
 	mu   sync.Mutex
 	from int64
 	data []byte
+	err  error // of src, which the decryption hides
+}
+
+// failed returns the error with which the source failed last.
+func (w *window) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 const windowSize = 4 << 20
@@ -184,6 +198,7 @@ func (w *window) ReadAt(b []byte, off int64) (int, error) {
 		data := make([]byte, max(windowSize, len(b)))
 		n, err := w.src.ReadAt(data, off)
 		if err != nil && err != io.EOF {
+			w.err = err
 			return 0, err
 		}
 		w.from, w.data = off, data[:n]
