@@ -24,6 +24,7 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/restore"
@@ -55,7 +56,7 @@ func settings(t *testing.T) []string {
 	var buf bytes.Buffer
 	for _, room := range []any{
 		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &snapshot.Config{},
-		&release.Config{}, &restore.Config{}, &health.Config{}, &scheduler.Config{}, &web.Config{},
+		&release.Config{}, &restore.Config{}, &health.Config{}, &freshness.Config{}, &scheduler.Config{}, &web.Config{},
 	} {
 		if err := envconfig.Usagef("STOKER", room, &buf, "{{range .}}{{usage_key .}}\n{{end}}"); err != nil {
 			t.Fatal(err)

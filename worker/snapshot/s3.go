@@ -60,13 +60,11 @@ func (s *S3Store) Create(ctx context.Context, name string) (Draft, error) {
 func (s *S3Store) ready(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for o := range s.client.Client.ListObjects(ctx, s.place.bucket, minio.ListObjectsOptions{Prefix: s.place.prefix, MaxKeys: 1}) {
-		if minio.ToErrorResponse(o.Err).Code == minio.AccessDenied && !s.anonymous() {
-			return nil // a user that may write need not be allowed to list
-		}
-		return s.explain(o.Err)
+	first := <-s.client.Client.ListObjects(ctx, s.place.bucket, minio.ListObjectsOptions{Prefix: s.place.prefix, MaxKeys: 1})
+	if minio.ToErrorResponse(first.Err).Code == minio.AccessDenied && !s.anonymous() {
+		return nil // a user that may write need not be allowed to list
 	}
-	return nil
+	return s.explain(first.Err)
 }
 
 // Open implements [Store].
