@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench model fuzz build tools
+.PHONY: demo test lint bench model fuzz archive build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -25,6 +25,9 @@ fuzz: ## every decoder, half a minute each
 	@for target in $$(grep -rlE '^func Fuzz' --include '*_test.go' . | xargs -n1 dirname | sort -u); do \
 	  for name in $$(grep -hoE '^func Fuzz[A-Za-z]*' $$target/*_test.go | cut -c6-); do \
 	    go test -run '^$$' -fuzz "^$$name$$" -fuzztime 30s $$target || exit 1; done; done
+
+archive: ## archives at length: 10,000 flipped bits, a set of a million members, a string of 64 MiB
+	STOKER_TEST_FLIPS=10000 STOKER_TEST_LARGE=1 go test -run 'Flipped|LargeAndOdd' -v ./worker/snapshot ./worker/restore
 
 build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker

@@ -115,6 +115,7 @@ func TestDefault(t *testing.T) {
 		tasks.TypeFreshness: "2026-11-22T19:44:00Z",
 		tasks.TypeExpire:    "2026-11-22T20:17:00Z",
 		tasks.TypePrune:     "2026-11-23T03:41:00Z",
+		tasks.TypeDrill:     "2026-11-29T04:23:00Z",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("next ticks (-want +got):\n%s", diff)

@@ -46,6 +46,7 @@ var payloads = map[string]func() tasks.Payload{
 	tasks.TypeExpire:    func() tasks.Payload { return &tasks.Expire{} },
 	tasks.TypePrune:     func() tasks.Payload { return &tasks.Prune{} },
 	tasks.TypeSnapshot:  func() tasks.Payload { return &tasks.Snapshot{} },
+	tasks.TypeDrill:     func() tasks.Payload { return &tasks.Drill{} },
 	tasks.TypeBaseline:  func() tasks.Payload { return &tasks.Baseline{} },
 	tasks.TypeWarmRun:   func() tasks.Payload { return &tasks.WarmRun{} },
 }
@@ -67,6 +68,7 @@ entries:
   - {name: freshness, cron: "4-59/10 * * * *", task: health:freshness}
   - {name: expire, cron: "17 * * * *", task: namespace:expire}
   - {name: prune, cron: "41 3 * * *", task: namespace:prune}
+  - {name: drill, cron: "23 4 * * 0", task: snapshot:drill}
 `
 
 // Load reads a schedule's file, or returns [Default] when path is "".

@@ -244,14 +244,14 @@ func TestAsynqRings(t *testing.T) {
 	}
 	until(t, "every entry's tick", func() bool {
 		last, err := s.ticks.all(context.Background())
-		return err == nil && len(last) == 4
+		return err == nil && len(last) == 5
 	})
 	clock.Shutdown()
 	var got []string
 	for _, lane := range tasks.Lanes() {
 		got = append(got, r.pending(lane)...)
 	}
-	want := []string{"expire@20261122T1117Z", "prune@20261122T0341Z", "health@20261122T1200Z", "freshness@20261122T1154Z"}
+	want := []string{"expire@20261122T1117Z", "prune@20261122T0341Z", "drill@20261122T0423Z", "health@20261122T1200Z", "freshness@20261122T1154Z"}
 	if diff := cmp.Diff(len(want), len(got)); diff != "" || !contains(strings.Join(got, " "), want...) {
 		t.Errorf("tasks %v, want %v", got, want)
 	}

@@ -259,6 +259,12 @@ func (c *Client) Snapshot(ctx context.Context, release string, by By) (string, e
 	return c.Enqueue(ctx, Snapshot{Release: release, By: by})
 }
 
+// Drill tries whether an archive would come back, the named release's or the newest, and returns
+// the task's ID.
+func (c *Client) Drill(ctx context.Context, release string, by By) (string, error) {
+	return c.Enqueue(ctx, Drill{Release: release, By: by})
+}
+
 // Expire removes one release's namespace, or those that the retention rule gives up when
 // release is "", and returns the task's ID.
 func (c *Client) Expire(ctx context.Context, release string, noSnapshot bool, by By) (string, error) {

@@ -6,7 +6,7 @@ import (
 
 // Keys names stoker's own keys and channels of one app. They all begin with
 // "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them.
-// All but [Keys.Fence] live in the queue Redis.
+// All but [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
 type Keys struct{ prefix string }
 
 // KeysOf returns the names for app, which must be valid.
@@ -116,8 +116,15 @@ func (k Keys) Suspects() string { return k.prefix + "freshness:suspects" }
 // Ticks is a HASH: scheduler entry → its last tick enqueued, in Unix seconds.
 func (k Keys) Ticks() string { return k.prefix + "ticks" }
 
+// Drills is a HASH of the scratch namespaces that drills have not removed yet → whose they are, as
+// JSON.
+func (k Keys) Drills() string { return k.prefix + "drills" }
+
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// DumpProbe is a STRING in the cache Redis, for one transaction: what a DUMP of it looks like.
+func (k Keys) DumpProbe() string { return k.prefix + "dump-probe" }
 
 // InvalidationTaskID is the asynq ID of the task that applies records from that number on.
 func InvalidationTaskID(number int64) string { return "inv-" + strconv.FormatInt(number, 10) }

@@ -3,6 +3,7 @@ package tasks
 import (
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // Lane is one asynq server's queue: work that may wait never delays work that may not.
@@ -50,6 +51,7 @@ const (
 	TypeSnapshot       = "namespace:snapshot"
 	TypeExpire         = "namespace:expire"
 	TypePrune          = "namespace:prune"
+	TypeDrill          = "snapshot:drill"
 	TypeHealth         = "health:check"
 	TypeFreshness      = "health:freshness"
 	TypeBaseline       = "release:baseline"
@@ -67,6 +69,7 @@ var laneOf = map[string]Lane{
 	TypeSnapshot:       LaneUpkeep,
 	TypeExpire:         LaneUpkeep,
 	TypePrune:          LaneUpkeep,
+	TypeDrill:          LaneUpkeep,
 	TypeHealth:         LaneHealth,
 	TypeFreshness:      LaneHealth,
 	TypeBaseline:       LaneHealth,
@@ -93,6 +96,18 @@ func ValidateApp(app string) error {
 		return fmt.Errorf("%w: app %q: use 1 to 32 of a-z, 0-9 and -, not starting with - (STOKER_APP)", ErrInvalid, app)
 	}
 	return nil
+}
+
+// ScratchPrefix begins the names of namespaces that a drill restores into. No release may have
+// such an ID, so that no scratch namespace is ever a release's.
+const ScratchPrefix = "stoker-drill."
+
+// ValidateNewRelease reports whether id can name a release that does not exist yet.
+func ValidateNewRelease(id string) error {
+	if strings.HasPrefix(id, ScratchPrefix) {
+		return fmt.Errorf("%w: release %q: IDs that begin with %q are kept for drills", ErrInvalid, id, ScratchPrefix)
+	}
+	return ValidateRelease(id)
 }
 
 // ValidateRelease reports whether id can name a release: no character of it may be one that

@@ -147,8 +147,9 @@ func (p InvalidateBulk) Validate() error {
 
 // Rollback brings back an earlier release.
 type Rollback struct {
-	V  int    `json:"v"`
-	To string `json:"to,omitempty"` // "" means the release that was active before this one
+	V       int    `json:"v"`
+	To      string `json:"to,omitempty"`      // "" means the release that was active before this one
+	Salvage bool   `json:"salvage,omitempty"` // of a damaged archive, bring back what is whole
 	By
 }
 
@@ -245,6 +246,19 @@ func (Snapshot) TaskType() string { return TypeSnapshot }
 
 // Validate implements [Payload].
 func (p Snapshot) Validate() error { return validateRelease(p.Release, p.By) }
+
+// Drill restores an archive into a scratch namespace, compares, and drops it again.
+type Drill struct {
+	V       int    `json:"v"`
+	Release string `json:"release,omitempty"` // whose archive; "" means the newest there is
+	By
+}
+
+// TaskType implements [Payload].
+func (Drill) TaskType() string { return TypeDrill }
+
+// Validate implements [Payload].
+func (p Drill) Validate() error { return validateOptional(p.Release, p.By) }
 
 // Expire removes namespaces: the one named, or those that the retention rule gives up.
 type Expire struct {

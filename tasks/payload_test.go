@@ -21,7 +21,7 @@ func payloads() []Payload {
 	return []Payload{
 		&Invalidate{Numbers: []int64{1795371029000001, 1795371029000007}, Targets: 2, Sample: []Target{{KindTag, "post:42"}, {KindKey, "\x00tags\x00android\xff"}}},
 		&InvalidateBulk{Number: 1795371029000001, Targets: 1, Sample: []Target{{KindPrefix, "nav:"}}},
-		&Rollback{To: "r41", By: by},
+		&Rollback{To: "r41", Salvage: true, By: by},
 		&Activate{Release: "r42", Force: true, By: by},
 		&Refresh{Release: "r42"},
 		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, By: by},
@@ -29,6 +29,7 @@ func payloads() []Payload {
 		&Snapshot{Release: "r41", By: by},
 		&Expire{Release: "r40", NoSnapshot: true, By: by},
 		&Prune{By: by},
+		&Drill{Release: "r41", By: by},
 		&Health{By: by},
 		&Freshness{Confirm: true, By: by},
 		&Baseline{Release: "r41", By: by},

@@ -22,8 +22,8 @@ func (c *cli) snapshotCommand() *cobra.Command {
 	var wait bool
 	cmd := &cobra.Command{
 		Use:     "snapshot ID",
-		Short:   "Write a release's namespace to a verified archive; list and verify archives",
-		Example: "  stoker snapshot r41 --wait\n  stoker snapshot list\n  stoker snapshot verify r41",
+		Short:   "Write a release's namespace to a verified archive; list, verify and inspect archives",
+		Example: "  stoker snapshot r41 --wait\n  stoker snapshot list\n  stoker snapshot verify r41\n  stoker snapshot inspect r41 --prefix post:",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error {
@@ -51,12 +51,12 @@ func (c *cli) snapshotCommand() *cobra.Command {
 			return c.with(cmd.Context(), func(r *rooms) error { return c.listSnapshots(cmd, r) })
 		},
 	}, &cobra.Command{
-		Use: "verify ID", Short: "Read every byte of a release's archive and check it", Example: "  stoker snapshot verify r41",
+		Use: "verify ID", Short: "Read every block of a release's archive and check every byte", Example: "  stoker snapshot verify r41",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error { return c.verifySnapshot(cmd, r, a[0]) })
 		},
-	})
+	}, c.inspectCommand())
 	return cmd
 }
 
@@ -132,11 +132,9 @@ func (c *cli) verifySnapshot(cmd *cobra.Command, r *rooms, id string) error {
 	if err != nil {
 		return err
 	}
-	var d snapshot.Descriptor
-	if ok, err := rec.Doc(release.DocSnapshot, &d); err != nil {
+	d, err := r.archiveOf(rec)
+	if err != nil {
 		return err
-	} else if !ok || !d.DeletedAt.IsZero() {
-		return fmt.Errorf("verify %q: %w: it has no archive; `stoker snapshot %s` makes one while it is live", id, tasks.ErrNotFound, id)
 	}
 	archive, err := r.store.Open(cmd.Context(), d.Name)
 	if err != nil {
@@ -237,13 +235,14 @@ func printSteps(w io.Writer, steps []retire.Step) {
 
 func (c *cli) rollbackCommand() *cobra.Command {
 	var to string
-	var wait bool
+	var salvage, wait bool
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Bring back an earlier release, warm and fresh, or not at all",
 		Long: `Bring back the release that was active before, or the one named with --to. One on standby comes
 back by a flip; an archived one is restored, every invalidation since its snapshot is applied
-to it, and only then it is served. What cannot be proved fresh is refused.`,
+to it, and only then it is served. What cannot be proved fresh is refused, and so is a damaged
+archive; --salvage brings back those of its blocks that are whole.`,
 		Example: "  stoker rollback --wait --reason 'tag pages are slow'\n  stoker rollback --to r40 --wait",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -254,7 +253,7 @@ to it, and only then it is served. What cannot be proved fresh is refused.`,
 				if err := r.restorer.May(cmd.Context(), to); err != nil {
 					return err
 				}
-				id, err := r.client.Rollback(cmd.Context(), to, c.by())
+				id, err := r.client.Enqueue(cmd.Context(), tasks.Rollback{To: to, Salvage: salvage, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -264,11 +263,28 @@ to it, and only then it is served. What cannot be proved fresh is refused.`,
 						fmt.Fprintf(w, "; %d entries, %d invalidations applied since its snapshot", done.Entries, done.Replayed)
 					}
 					fmt.Fprintln(w)
+					printSalvaged(w, done)
 				})
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&salvage, "salvage", false, "of a damaged archive, bring back what is whole and say what is not")
 	cmd.Flags().StringVar(&to, "to", "", "the release to bring back (default: the one active before)")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is served")
 	return cmd
+}
+
+// printSalvaged says what did not come back of a damaged archive.
+func printSalvaged(w io.Writer, done restore.Report) {
+	if done.Salvaged == nil {
+		return
+	}
+	fmt.Fprintf(w, "its archive is damaged: %d entries came back, %d are lost\n", done.Salvaged.Entries, done.Lost)
+	for _, l := range done.Salvaged.Lost {
+		if l.Block == 0 {
+			fmt.Fprintf(w, "lost at offset %d\n", l.Offset)
+			continue
+		}
+		fmt.Fprintf(w, "lost block %d at offset %d: %d entries, the first is %s\n", l.Block, l.Offset, l.Entries, l.First)
+	}
 }

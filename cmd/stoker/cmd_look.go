@@ -209,7 +209,9 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 			u, err := r.ns.Usage(ctx, id)
 			return u.Bytes, err
 		},
-		Store: func(ctx context.Context) (string, error) { return r.store.String(), snapshot.Probe(ctx, r.store) },
+		Store: func(ctx context.Context) (string, error) {
+			return storeDetail(r.set.Snapshot, r.store), snapshot.Probe(ctx, r.store)
+		},
 	}
 	for _, name := range secrets {
 		switch file, value := os.Getenv(name+"_FILE"), os.Getenv(name); {
@@ -221,6 +223,9 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 	}
 	if file := r.set.Web.WebTokensFile; file != "" {
 		d.SecretFiles["STOKER_WEB_TOKENS_FILE"] = file
+	}
+	if file := r.set.Snapshot.SnapshotKeyFile; file != "" {
+		d.SecretFiles["STOKER_SNAPSHOT_KEY_FILE"] = file
 	}
 	if file := r.set.Scheduler.Schedule; file != "" {
 		d.Schedule = func() (string, error) {
@@ -241,6 +246,14 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 		}
 	}
 	return d
+}
+
+// storeDetail says where snapshots are, and whether others could read them there.
+func storeDetail(cfg snapshot.Config, s snapshot.Store) string {
+	if cfg.SnapshotKeyFile == "" {
+		return s.String() + ", not encrypted"
+	}
+	return s.String() + ", encrypted"
 }
 
 func (c *cli) configCommand() *cobra.Command {

@@ -100,7 +100,7 @@ func shape(command []string) string {
 	kept := []string{command[0]}
 	for _, word := range command[1:] {
 		switch word {
-		case "create", "list", "show", "pin", "note", "verify", "check", "--wait", "--dry-run":
+		case "create", "list", "show", "pin", "note", "verify", "inspect", "check", "--wait", "--dry-run":
 			kept = append(kept, word)
 		}
 	}
@@ -112,7 +112,7 @@ func shape(command []string) string {
 func TestJSON(t *testing.T) {
 	in := newInstall(t, "STOKER_PLAN=plan.yaml", "STOKER_SNAPSHOT_URL=file://"+filepath.Join(t.TempDir(), "archives"))
 	in.write("plan.yaml", onePost)
-	for _, key := range []string{"site:r1:post:1", "site:r10:post:1"} {
+	for _, key := range []string{"site:r1:post:1", "site:r10:post:1", "site:r10:page:1"} {
 		if err := in.redis.Client.Set(context.Background(), key, "one", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestJSON(t *testing.T) {
 		list("release", "create", "r11", "--why", "to show", "--owner", "ann", "--file", "a", "--command", "b"),
 		list("invalidate", "--key", "post:1", "--tag", "t", "--reason", "edited", "--wait"), list("invalidate", "--prefix", "nav:"),
 		list("invalidate", "--key", "post:1", "--dry-run"), list("invalidations"),
-		list("snapshot", "r10"), list("snapshot", "r10", "--wait"), list("snapshot", "list"), list("snapshot", "verify", "r10"),
+		list("snapshot", "r10"), list("snapshot", "r10", "--wait"), list("snapshot", "list"), list("snapshot", "verify", "r10"), list("snapshot", "inspect", "r10"), list("snapshot", "inspect", "r10", "--key", "page:1"),
 		list("expire", "--release", "r10", "--dry-run"), list("rollback", "--to", "r10", "--wait"), list("expire", "--release", "r1", "--wait"),
 		list("release", "list"), list("release", "show", "r10"), list("release", "pin", "r10"), list("release", "note", "r10"),
 		list("status"), list("freshness", "--now"), list("health"), list("doctor"), list("config"), list("plan", "check", "plan.yaml"), list("plan", "schema"),

@@ -18,6 +18,7 @@ import (
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/restore"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
 	"github.com/alphanode/stoker/worker/warm/refresh"
@@ -37,6 +38,7 @@ type settings struct {
 	Pace      governor.Config
 	Snapshot  snapshot.Config
 	Retain    release.Config
+	Restore   restore.Config
 	Health    health.Config
 	Freshness freshness.Config
 	Scheduler scheduler.Config
@@ -45,7 +47,7 @@ type settings struct {
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Pace, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Pace, &s.Snapshot, &s.Retain, &s.Restore, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that
@@ -147,7 +149,7 @@ func describe() []setting {
 			if slices.Contains(secrets, v.Name) && os.Getenv(v.Name+"_FILE") != "" {
 				v.Source = "file " + os.Getenv(v.Name+"_FILE")
 			}
-			if slices.Contains(secrets, v.Name) {
+			if strings.Contains(v.Value, "://") || slices.Contains(secrets, v.Name) {
 				v.Value = redact(v.Value)
 			}
 			all = append(all, v)

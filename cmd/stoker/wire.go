@@ -101,7 +101,7 @@ func (r *rooms) make() (err error) {
 	if r.client, err = tasks.NewClientFrom(r.queue, r.cache, r.set.Tasks); err != nil {
 		return err
 	}
-	if r.store, err = snapshot.Open(r.set.Snapshot.SnapshotURL); err != nil {
+	if r.store, err = r.set.Snapshot.Store(); err != nil {
 		return err
 	}
 	r.ledger = release.Open(r.queue, r.keys)
@@ -118,6 +118,8 @@ func (r *rooms) make() (err error) {
 	})
 	r.restorer = restore.New(restore.Rooms{
 		Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store, Logger: r.logger,
+		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Restore.MemoryHeadroom,
+		Scratches: restore.Scratches{Queue: r.queue, Keys: r.keys},
 	})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
@@ -245,6 +247,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeWarmBatch:      worker.WarmBatch(r.warmer),
 			tasks.TypeRefresh:        worker.Refresh(r.refresh),
 			tasks.TypeSnapshot:       worker.Snapshot(snapshotter{r.retirer}),
+			tasks.TypeDrill:          worker.Drill(r.restorer),
 			tasks.TypeExpire:         worker.Expire(r.retirer),
 			tasks.TypePrune:          worker.Prune(r.pruner(queues)),
 			tasks.TypeHealth:         worker.Health(r.monitor),
@@ -265,6 +268,7 @@ func (r *rooms) pruner(queues worker.Queues) worker.Pruner {
 	return worker.Pruner{
 		{Name: "tag indexes", Run: r.pruneTags},
 		{Name: "finished tasks", Run: queues.Prune},
+		{Name: "scratch namespaces", Run: r.restorer.DropScratches},
 		{Name: "invalidation log", Run: r.trimLog},
 	}
 }

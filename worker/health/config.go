@@ -23,6 +23,7 @@ type Config struct {
 	HealthCountEvery   time.Duration `split_words:"true" default:"10m" desc:"how often the active release's entries are counted, which scans the cache Redis"`
 	HealthCountTimeout time.Duration `split_words:"true" default:"2m" desc:"how long that count may take"`
 	HealthSnapshotAge  time.Duration `split_words:"true" default:"168h" desc:"age of the newest verified snapshot that is a warning"`
+	DrillMaxAge        time.Duration `split_words:"true" default:"192h" desc:"age of the last good drill, where there is a snapshot, that is a failure"`
 	HealthKeep         int           `split_words:"true" default:"1500" desc:"health reports kept: a day of them at one a minute"`
 
 	ProbeConcurrency int           `split_words:"true" default:"4" desc:"probe requests in flight at a time"`
@@ -45,6 +46,7 @@ func (c Config) Validate() error {
 		{"HEALTH_COUNT_TIMEOUT", c.HealthCountTimeout},
 		{"HEALTH_SNAPSHOT_AGE", c.HealthSnapshotAge},
 		{"PROBE_TIMEOUT", c.ProbeTimeout},
+		{"DRILL_MAX_AGE", c.DrillMaxAge},
 	}
 	for _, v := range durations {
 		if v.d <= 0 {

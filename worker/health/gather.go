@@ -123,10 +123,11 @@ func (m *Monitor) gatherReleases(ctx context.Context, s *Sample) {
 	}
 	records, err := ask(ctx, m.cfg.HealthTimeout, m.d.Ledger.List)
 	if err != nil {
-		s.Active.Err, s.Snapshots.Err, s.Rollback.Err = err, err, err
+		s.Active.Err, s.Snapshots.Err, s.Drills.Err, s.Rollback.Err = err, err, err, err
 		return
 	}
 	s.Snapshots = newestSnapshot(records)
+	s.Drills = newestDrill(records)
 	s.Rollback.First = len(records) < 2
 	if m.d.Rollback != nil && !s.Rollback.First {
 		s.Rollback.Known = true

@@ -39,6 +39,7 @@ func Judge(s Sample, cfg Config) []Check {
 		judgeFreshness(s.Freshness, s.At),
 		judgeEntries(s.Active, cfg),
 		judgeSnapshots(s.Snapshots, s.At, cfg),
+		judgeDrill(s.Drills, s.At, cfg),
 		judgeRollback(s.Rollback),
 	)
 }

@@ -190,6 +190,19 @@ func TestJudge(t *testing.T) {
 		{"ledger untold", "active.entries", func(s *Sample, _ *Config) { s.Active.Err = boom }, Unknown},
 
 		{"snapshot old", "snapshots", func(s *Sample, _ *Config) { s.Snapshots.VerifiedAt = testNow.Add(-169 * time.Hour) }, Warn},
+		{"no snapshot to drill with", "drill", func(s *Sample, _ *Config) { s.Drills = Drills{} }, OK},
+		{"no drill yet, snapshot young", "drill", func(s *Sample, _ *Config) { s.Drills = Drills{Since: testNow.Add(-time.Hour)} }, OK},
+		{"no drill, snapshot old", "drill", func(s *Sample, _ *Config) { s.Drills = Drills{Since: testNow.Add(-193 * time.Hour)} }, Fail},
+		{"drill good", "drill", func(s *Sample, _ *Config) {
+			s.Drills = Drills{Since: testNow.Add(-999 * time.Hour), LastGood: testNow.Add(-time.Hour)}
+		}, OK},
+		{"drill old", "drill", func(s *Sample, _ *Config) {
+			s.Drills = Drills{Since: testNow.Add(-999 * time.Hour), LastGood: testNow.Add(-193 * time.Hour)}
+		}, Fail},
+		{"drill not good since", "drill", func(s *Sample, _ *Config) {
+			s.Drills = Drills{Since: testNow.Add(-999 * time.Hour), LastGood: testNow.Add(-time.Hour), Failed: "damaged"}
+		}, Warn},
+		{"drill untold", "drill", func(s *Sample, _ *Config) { s.Drills.Err = boom }, Unknown},
 		{"no snapshot yet", "snapshots", func(s *Sample, _ *Config) { s.Snapshots = Snapshots{} }, OK},
 		{"archived without", "snapshots", func(s *Sample, _ *Config) { s.Snapshots.Missing = []string{"r0"} }, Fail},
 		{"snapshots untold", "snapshots", func(s *Sample, _ *Config) { s.Snapshots.Err = boom }, Unknown},

@@ -18,6 +18,7 @@ type Sample struct {
 	Freshness     Freshness
 	Active        Active
 	Snapshots     Snapshots
+	Drills        Drills
 	Rollback      Rollback
 	Previous      *Facts // of the report before; nil when there is none
 }

@@ -43,7 +43,7 @@ func Open(queue redis.UniversalClient, keys tasks.Keys) *Ledger {
 
 // Create registers a release in state new, from r's ID, Template and Notes.
 func (l *Ledger) Create(ctx context.Context, r Record, by tasks.By) error {
-	if err := errors.Join(tasks.ValidateRelease(r.ID), r.Notes.Validate(), by.Validate()); err != nil {
+	if err := errors.Join(tasks.ValidateNewRelease(r.ID), r.Notes.Validate(), by.Validate()); err != nil {
 		return fmt.Errorf("create release: %w", err)
 	}
 	notes, err := json.Marshal(r.Notes)

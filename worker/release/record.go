@@ -22,6 +22,7 @@ const (
 	DocSnapshot    Doc = "snapshot"    // its newest verified archive (package snapshot)
 	DocPurge       Doc = "purge"       // what the last expiry deleted (package retire)
 	DocRestore     Doc = "restore"     // the last rollback to it (package restore)
+	DocDrill       Doc = "drill"       // the last drill with its archive (package restore)
 )
 
 const docPrefix = "doc:"

@@ -72,11 +72,15 @@ func (t *run) begin(ctx context.Context, d snapshot.Descriptor) error {
 	if err := t.fresh(ctx, d); err != nil {
 		return err
 	}
-	if err := t.verify(ctx, d); err != nil {
+	salvaged, err := t.verify(ctx, d)
+	if err != nil {
 		return err
 	}
 	t.Phase, t.Block, t.Archive = chosen, 0, d.Name
-	t.Report = Report{From: t.Report.From, To: t.Report.To, Via: ViaArchive}
+	t.Report = Report{From: t.Report.From, To: t.Report.To, Via: ViaArchive, Salvaged: salvaged}
+	if salvaged != nil {
+		t.Report.Lost = d.Entries - salvaged.Entries
+	}
 	if err := t.job.Save(ctx, t.cursor); err != nil {
 		return err
 	}
@@ -84,7 +88,7 @@ func (t *run) begin(ctx context.Context, d snapshot.Descriptor) error {
 	if err := t.Ledger.SetDoc(ctx, t.Report.To, release.DocPurge, struct{}{}); err != nil {
 		return err
 	}
-	err := t.Ledger.Move(ctx, t.Report.To, release.Archived, release.Restoring, t.by)
+	err = t.Ledger.Move(ctx, t.Report.To, release.Archived, release.Restoring, t.by)
 	if errors.Is(err, tasks.ErrRefused) {
 		rec, getErr := t.Ledger.Get(ctx, t.Report.To)
 		if getErr != nil {
@@ -111,25 +115,21 @@ func (r *Restorer) fresh(ctx context.Context, d snapshot.Descriptor) error {
 	return err
 }
 
-// verify reads the whole archive before anything depends on it.
-func (t *run) verify(ctx context.Context, d snapshot.Descriptor) error {
-	t.job.Progress("verify "+d.Release, 0, d.Entries)
-	in, err := t.Store.Open(ctx, d.Name)
-	if errors.Is(err, tasks.ErrNotFound) {
-		return fmt.Errorf("%w: its archive %q is missing in %s: put it back, or warm a new release of that build", tasks.ErrRefused, d.Name, t.Store)
+// verify reads the whole archive before anything depends on it, and makes sure that the cache
+// Redis can take it. Of a damaged one it returns what is whole, when that was asked for.
+func (t *run) verify(ctx context.Context, d snapshot.Descriptor) (*snapshot.Salvaged, error) {
+	found, err := t.reading(d, false).verify(ctx, t.job)
+	var whole *snapshot.Salvaged
+	if errors.Is(err, snapshot.ErrDamaged) && t.salvage {
+		t.Logger.Warn("archive is damaged, salvaging what is whole", "release", d.Release, "archive", d.Name, "error", err)
+		if whole, err = t.reading(d, true).rescue(ctx); err == nil {
+			found, err = t.reading(d, true).verify(ctx, t.job)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	s, err := snapshot.Verify(ctx, in)
 	if err == nil {
-		err = d.Matches(s)
+		err = t.fits(ctx, d, found)
 	}
-	if errors.Is(err, snapshot.ErrDamaged) {
-		return fmt.Errorf("%w: %w: warm a new release of that build instead", tasks.ErrRefused, err)
-	}
-	return err
+	return whole, err
 }
 
 // restore fills the namespace of a release that is restoring and makes it standby.
@@ -154,13 +154,29 @@ func (t *run) restore(ctx context.Context, d snapshot.Descriptor) error {
 	if err := t.Log.CloseMark(ctx, id, writer); err != nil {
 		return err
 	}
-	err := t.Ledger.Move(ctx, id, release.Restoring, release.Standby, t.by)
+	err := t.Ledger.Move(ctx, id, release.Restoring, release.Standby, t.restoredBy())
 	if errors.Is(err, tasks.ErrRefused) {
 		if rec, getErr := t.Ledger.Get(ctx, id); getErr == nil && rec.State == release.Standby {
 			return nil // the reply was lost
 		}
 	}
 	return err
+}
+
+// restoredBy is who asked, and what the history is to say besides.
+func (t *run) restoredBy() tasks.By {
+	by := t.by
+	if t.Report.Salvaged == nil {
+		return by
+	}
+	note := fmt.Sprintf("salvaged from a damaged archive: %d entries came back, %d are lost", t.Report.Salvaged.Entries, t.Report.Lost)
+	if by.Reason != "" {
+		note = by.Reason + "; " + note
+	}
+	if len(note) <= tasks.MaxReasonLen {
+		by.Reason = note
+	}
+	return by
 }
 
 // clear takes the fence from any purge and deletes what it has left.

@@ -10,8 +10,10 @@
 //
 // # Archived
 //
-//  1. refuse unless the log reaches back to the snapshot's mark, and every byte of the archive
-//     verifies; nothing was changed so far
+//  1. refuse unless the log reaches back to the snapshot's mark, every byte of the archive
+//     verifies, the cache Redis has room for it and knows the types in it; nothing was changed
+//     so far. A damaged archive is salvaged when that was asked for: the blocks that are whole
+//     come back, provided that all tag indexes are among them
 //  2. move archived → restoring: live, so every invalidation from now on reaches it
 //  3. open a mark at the snapshot's: the log is kept, and nobody can flip to the release
 //  4. take the fence, which stops any purge that still runs; purge what it left
@@ -22,6 +24,16 @@
 //  7. prove: of a sample of the archive's entries, each is there, or has expired, or was
 //     invalidated since the mark
 //  8. close the mark, move restoring → standby, go on as above
+//
+// # Drill
+//
+//  1. note a new scratch namespace, whose name no release can have and which is never live
+//  2. verify as above; write the archive into it; compare all of it by type, value and expiry
+//  3. replay the log on it, for its time alone
+//  4. purge it behind a fence of its own, cross it off, keep the outcome with the release
+//
+// A drill that dies is found by its note: its retry, the next drill or the daily housekeeping
+// purges what it left.
 //
 // # What happens on failure
 //

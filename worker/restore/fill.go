@@ -3,7 +3,6 @@ package restore
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/snapshot"
@@ -77,32 +76,9 @@ func (t *run) writeIndexes(ctx context.Context, d snapshot.Descriptor) error {
 	})
 }
 
-// blocks visits the archive's blocks in order, and returns early when asked to stop.
+// blocks visits the archive's blocks in order: those that are whole, of one that is salvaged.
 func (t *run) blocks(ctx context.Context, d snapshot.Descriptor, visit func(snapshot.Block) error) error {
-	in, err := t.Store.Open(ctx, d.Name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	r, err := snapshot.NewReader(in)
-	if err != nil {
-		return err
-	}
-	for {
-		if err := interrupted(ctx, t.job); err != nil {
-			return err
-		}
-		b, err := r.Next()
-		if err == io.EOF {
-			return d.Matches(r.Summary())
-		}
-		if err != nil {
-			return err
-		}
-		if err := visit(b); err != nil {
-			return err
-		}
-	}
+	return t.reading(d, t.Report.Salvaged != nil).blocks(ctx, t.job, visit)
 }
 
 // unexpired returns the entries to write, tag indexes not among them, and how many others have

@@ -49,6 +49,7 @@ type Cache interface {
 	Write(ctx context.Context, release string, entries []tasks.Entry) error
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
+	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
 }
 
 var (
@@ -60,14 +61,17 @@ var (
 
 // Rooms is what a [Restorer] works with. All of it is shared and safe for concurrent use.
 type Rooms struct {
-	Template tasks.Template
-	Ledger   Ledger
-	Log      Log
-	Applier  Applier
-	Cache    Cache
-	Store    snapshot.Store
-	Now      func() time.Time // nil means time.Now
-	Logger   *slog.Logger
+	Template  tasks.Template
+	Ledger    Ledger
+	Log       Log
+	Applier   Applier
+	Cache     Cache
+	Store     snapshot.Store
+	Server    Server
+	Scratches Scratches
+	Headroom  float64          // share of the cache Redis's maxmemory that is left free
+	Now       func() time.Time // nil means time.Now
+	Logger    *slog.Logger
 }
 
 // Restorer rolls back. It is safe for concurrent use.
@@ -98,6 +102,10 @@ type Report struct {
 	ExpiredLeftOut int64   `json:"expired_left_out"` // of the archive's, because their time was up
 	Replayed       int64   `json:"replayed"`         // targets invalidated since the snapshot
 	Seconds        float64 `json:"seconds"`          // since the first try began
+
+	// Salvaged says what came back of a damaged archive, and what not; nil when it was whole.
+	Salvaged *snapshot.Salvaged `json:"salvaged,omitempty"`
+	Lost     int64              `json:"lost,omitempty"` // entries of the archive that did not
 }
 
 // State is the ledger's document about the last rollback to a release (release.DocRestore): a

@@ -30,13 +30,16 @@ func rooms(w *verbtest.World, f *verbtest.Faults) restore.Rooms {
 		f = &verbtest.Faults{}
 	}
 	return restore.Rooms{
-		Template: w.Template,
-		Ledger:   verbtest.Ledger{Ledger: w.Ledger, F: f},
-		Log:      verbtest.Log{Log: w.Log, F: f},
-		Applier:  verbtest.Applier{Applier: w.Applier, F: f},
-		Cache:    verbtest.Cache{Cache: w.Cache, F: f},
-		Store:    verbtest.Store{Store: w.Store, F: f},
-		Logger:   w.Logger,
+		Template:  w.Template,
+		Ledger:    verbtest.Ledger{Ledger: w.Ledger, F: f},
+		Log:       verbtest.Log{Log: w.Log, F: f},
+		Applier:   verbtest.Applier{Applier: w.Applier, F: f},
+		Cache:     verbtest.Cache{Cache: w.Cache, F: f},
+		Store:     verbtest.Store{Store: w.Store, F: f},
+		Server:    restore.RedisServer{Client: w.Client, Keys: w.Keys},
+		Scratches: restore.Scratches{Queue: w.Client, Keys: w.Keys},
+		Headroom:  0.1,
+		Logger:    w.Logger,
 	}
 }
 

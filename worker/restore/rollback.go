@@ -15,8 +15,9 @@ import (
 // run is one try of one rollback.
 type run struct {
 	*Restorer
-	job tasks.Job
-	by  tasks.By
+	job     tasks.Job
+	by      tasks.By
+	salvage bool // of a damaged archive, what is whole
 	cursor
 }
 
@@ -27,7 +28,7 @@ func (r *Restorer) Rollback(ctx context.Context, job tasks.Job, p tasks.Rollback
 	if err := p.Validate(); err != nil {
 		return Report{}, err
 	}
-	t := &run{Restorer: r, job: job, by: p.By}
+	t := &run{Restorer: r, job: job, by: p.By, salvage: p.Salvage}
 	resumed, err := job.Load(ctx, &t.cursor)
 	if err != nil {
 		return Report{}, err

@@ -193,13 +193,14 @@ func TestRearrangedBlocksAreFound(t *testing.T) {
 		}
 		return out
 	}
-	if !bytes.Equal(join(0, 1, 2, 3, 4), raw) {
+	if !bytes.Equal(join(0, 1, 2, 3, 4, 5), raw) {
 		t.Fatal("frames are not where they should be")
 	}
 	for what, order := range map[string][]int{
-		"missing block": {0, 1, 3, 4}, "last block missing": {0, 1, 2, 4}, "doubled": {0, 1, 1, 2, 3, 4},
-		"moved": {0, 2, 1, 3, 4}, "two headers": {0, 0, 1, 2, 3, 4}, "no header": {1, 2, 3, 4},
-		"two footers": {0, 1, 2, 3, 4, 4}, "block after the footer": {0, 1, 2, 3, 4, 3},
+		"missing block": {0, 1, 3, 4, 5}, "last block missing": {0, 1, 2, 4, 5}, "doubled": {0, 1, 1, 2, 3, 4, 5},
+		"moved": {0, 2, 1, 3, 4, 5}, "two headers": {0, 0, 1, 2, 3, 4, 5}, "no header": {1, 2, 3, 4, 5},
+		"two footers": {0, 1, 2, 3, 4, 5, 5}, "block after the footer": {0, 1, 2, 3, 4, 5, 3},
+		"no index": {0, 1, 2, 3, 5}, "two indexes": {0, 1, 2, 3, 4, 4, 5}, "index first": {0, 4, 1, 2, 3, 5},
 	} {
 		wantDamage(t, what, join(order...))
 	}
@@ -210,7 +211,7 @@ func TestDamageNamesItsPlace(t *testing.T) {
 	at := frames(raw)
 	raw[at[2]+headSize] ^= 1
 	_, err := Verify(t.Context(), bytes.NewReader(raw))
-	if want := fmt.Sprintf("block 2 at offset %d: checksum mismatch", at[2]); err == nil || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("frame 2 at offset %d: checksum mismatch", at[2]); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 }

@@ -4,23 +4,24 @@
 // # The archive
 //
 // An archive is written and read in one pass, in memory that does not grow with it: one block
-// at a time. All integers are little-endian; a uvarint is that of encoding/binary.
+// at a time, and the index. All integers are little-endian; a uvarint is that of encoding/binary.
 //
 //	offset  size  what
 //	0       7     magic "STOKERA"
 //	7       1     format version, 1
 //	8       …     one header frame, number 0
 //	…       …     block frames, numbers 1, 2, 3, …
-//	…       …     one footer frame, numbered after the last block; nothing follows it
+//	…       …     one index frame, numbered after the last block
+//	…       …     one footer frame, numbered after the index; nothing follows it
 //
 // Every frame:
 //
 //	offset  size  what
-//	0       1     kind: 'H' header, 'B' block, 'F' footer
+//	0       1     kind: 'H' header, 'B' block, 'I' index, 'F' footer
 //	1       4     number of the frame
 //	5       4     stored: length of the body in the file
-//	9       4     raw: length of the body before compression; equal to stored in 'H' and 'F'
-//	13      4     entries in the block; 0 in 'H' and 'F'
+//	9       4     raw: length of the body before compression; equal to stored but in 'B'
+//	13      4     'B': entries in the block; 'I': blocks in the index; else 0
 //	17      8     XXH64 of the 17 bytes above and the body
 //	25      …     body
 //
@@ -32,6 +33,20 @@
 //	uvarint           expiry in Unix milliseconds, 0 for never
 //	string, payload:  uvarint, bytes
 //	other types:      uvarint (number of items), then uvarint, bytes for each
+//
+// Expiries are absolute, so that a restore at any time gives an entry what it had left. A DUMP
+// payload ends with its own version: only servers that know it take it.
+//
+// The index has a line for each block:
+//
+//	uvarint           offset of its frame
+//	uvarint           entries in it
+//	uvarint           of them, tag indexes
+//	uvarint, bytes    the first 64 bytes of its first key
+//
+// It tells where an entry may be without reading what is before it and, when a block is
+// damaged, what was in there. It is the one thing that grows with the archive in a writer's or
+// reader's memory: some 80 bytes for each mebibyte.
 //
 // A block is cut when the next entry would make it longer than 1 MiB raw; an entry longer than
 // that is a block of its own, up to [MaxEntry].
@@ -49,6 +64,9 @@
 //
 // # Stores
 //
-// A [Store] holds archives by name. [Open] makes one from a URL; package storetest holds the
-// contract that every implementation passes.
+// A [Store] holds archives by name: in a directory ([FileStore]) or in a bucket ([S3Store]). [Open]
+// makes one from a URL; package storetest holds the contract that every implementation passes.
+// [Seal] puts encryption around any of them, so that an archive lies in the store as an age file
+// whose content is the archive; everything else in this project sees the archive only. There the
+// encryption finds forgers too: nobody without a key can change an archive unseen.
 package snapshot

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -56,7 +55,7 @@ func (s *FileStore) Create(ctx context.Context, name string) (Draft, error) {
 }
 
 // Open implements [Store].
-func (s *FileStore) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+func (s *FileStore) Open(ctx context.Context, name string) (Source, error) {
 	if err := check(ctx, name); err != nil {
 		return nil, err
 	}
@@ -67,8 +66,21 @@ func (s *FileStore) Open(ctx context.Context, name string) (io.ReadCloser, error
 	if err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
-	return f, nil
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open archive: %w", err), f.Close())
+	}
+	return fileSource{f, info.Size()}, nil
 }
+
+type fileSource struct {
+	*os.File
+	size int64
+}
+
+var _ Source = fileSource{}
+
+func (s fileSource) Size() int64 { return s.size }
 
 // List implements [Store].
 func (s *FileStore) List(ctx context.Context) ([]Object, error) {

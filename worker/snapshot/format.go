@@ -25,6 +25,7 @@ const (
 	blockTarget = 1 << 20                // raw bytes at which a block is cut
 	maxStored   = MaxEntry + MaxEntry>>7 // zstd adds a little to what it cannot compress
 	maxMeta     = 64 << 10               // bytes of a header's or footer's body
+	maxIndex    = 256 << 20              // bytes of the index: some 80 a block
 )
 
 // Header says what an archive holds and when it was read.
@@ -40,10 +41,13 @@ type Header struct {
 
 // Footer closes an archive.
 type Footer struct {
-	Blocks   int    `json:"blocks"`
-	Entries  int64  `json:"entries"`
-	Bytes    int64  `json:"bytes"`    // sum of tasks.Entry.Size
-	Checksum string `json:"checksum"` // XXH64 of all that stands before the footer, in hexadecimal
+	Blocks      int    `json:"blocks"`
+	Entries     int64  `json:"entries"`
+	Bytes       int64  `json:"bytes"`                  // sum of tasks.Entry.Size
+	Tags        int64  `json:"tags"`                   // of the entries, how many are tag indexes
+	Dumps       int64  `json:"dumps,omitempty"`        // of the entries, how many are DUMP payloads
+	DumpVersion int    `json:"dump_version,omitempty"` // the newest among theirs
+	Checksum    string `json:"checksum"`               // XXH64 of all that stands before the footer, in hexadecimal
 }
 
 // Summary is what is known of an archive that was written or read to its end.
@@ -58,6 +62,7 @@ type kind byte
 const (
 	kindHeader kind = 'H'
 	kindBlock  kind = 'B'
+	kindIndex  kind = 'I'
 	kindFooter kind = 'F'
 )
 
@@ -102,6 +107,10 @@ func (h head) check() error {
 	case kindHeader, kindFooter:
 		if h.stored > maxMeta || h.raw != h.stored || h.entries != 0 {
 			return fmt.Errorf("lengths %d, %d, %d are not those of a header or footer", h.stored, h.raw, h.entries)
+		}
+	case kindIndex:
+		if h.stored > maxIndex || h.raw != h.stored || h.entries > h.raw {
+			return fmt.Errorf("lengths %d, %d, %d are not those of an index", h.stored, h.raw, h.entries)
 		}
 	case kindBlock:
 		if h.stored > maxStored || h.raw > MaxEntry || h.entries == 0 || h.entries > h.raw {

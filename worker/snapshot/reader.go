@@ -30,6 +30,7 @@ type Reader struct {
 	sum    *xxhash.Digest // of every frame accepted so far
 	header Header
 	seen   Footer // what was counted, to be held against the footer
+	index  []byte // the lines of the blocks read, to be held against the index
 	size   int64  // bytes accepted
 	done   bool
 
@@ -40,9 +41,9 @@ type Reader struct {
 
 // NewReader reads the archive's header from r.
 func NewReader(r io.Reader) (*Reader, error) {
-	zip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxEntry), zstd.WithDecodeAllCapLimit(true))
+	zip, err := newDecoder()
 	if err != nil {
-		return nil, fmt.Errorf("read archive: %w", err)
+		return nil, err
 	}
 	in := &Reader{r: r, zip: zip, sum: xxhash.New()}
 	if err := in.readMagic(); err != nil {
@@ -78,9 +79,9 @@ func (r *Reader) Next() (Block, error) {
 		return Block{}, r.damaged(b.Number, "%v", err)
 	}
 	r.seen.Blocks++
-	r.seen.Entries += int64(len(b.Entries))
+	r.index = appendPlace(r.index, placeOf(b.Number, b.Offset, b.Entries))
 	for _, e := range b.Entries {
-		r.seen.Bytes += int64(e.Size())
+		r.seen.count(e)
 	}
 	r.accept(body)
 	return b, nil
@@ -126,7 +127,7 @@ func (r *Reader) readMagic() error {
 	return nil
 }
 
-// next reads the next frame: a block's, or io.EOF after the footer.
+// next reads the next frame: a block's, or io.EOF after index and footer.
 func (r *Reader) next() (head, []byte, error) {
 	if r.done {
 		return head{}, nil, io.EOF
@@ -138,10 +139,13 @@ func (r *Reader) next() (head, []byte, error) {
 		return head{}, nil, err
 	case h.kind == kindBlock:
 		return h, body, nil
-	case h.kind == kindFooter:
-		return head{}, nil, r.finish(number, body)
+	case h.kind != kindIndex:
+		return head{}, nil, r.damaged(number, "a block or the index belongs here")
+	case int(h.entries) != r.seen.Blocks || !bytes.Equal(body, r.index):
+		return head{}, nil, r.damaged(number, "the index does not tell of the blocks before it")
 	}
-	return head{}, nil, r.damaged(number, "a second header")
+	r.accept(body)
+	return head{}, nil, r.finish(number + 1)
 }
 
 // frame reads one frame and checks its sum and number; the caller accepts it.
@@ -199,7 +203,14 @@ func (r *Reader) decode(h head, body []byte) ([]tasks.Entry, error) {
 }
 
 // finish holds the footer against what was read, and makes sure that it is the end.
-func (r *Reader) finish(number int, body []byte) error {
+func (r *Reader) finish(number int) error {
+	h, body, err := r.frame(number)
+	if err != nil {
+		return err
+	}
+	if h.kind != kindFooter {
+		return r.damaged(number, "the footer belongs here")
+	}
 	var f Footer
 	if err := unmarshalStrict(body, &f); err != nil {
 		return r.damaged(number, "footer: %v", err)
@@ -252,7 +263,7 @@ func place(number int) string {
 	if number == 0 {
 		return "header"
 	}
-	return fmt.Sprintf("block %d", number)
+	return fmt.Sprintf("frame %d", number)
 }
 
 func unmarshalStrict(data []byte, v any) error {

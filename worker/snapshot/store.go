@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"regexp"
 	"time"
 
@@ -19,9 +18,9 @@ import (
 type Store interface {
 	// Create begins an archive. Nothing is to be seen under the name before Commit.
 	Create(ctx context.Context, name string) (Draft, error)
-	// Open reads the archive, or fails with tasks.ErrNotFound. A reader goes on reading what
-	// it opened while the name is replaced or deleted.
-	Open(ctx context.Context, name string) (io.ReadCloser, error)
+	// Open reads the archive, or fails with tasks.ErrNotFound. What is read is what was opened,
+	// also while the name is replaced or deleted, or else an error.
+	Open(ctx context.Context, name string) (Source, error)
 	// List returns the archives, by name. Drafts are not listed.
 	List(ctx context.Context) ([]Object, error)
 	// Delete removes an archive; one that does not exist is no error.
@@ -40,6 +39,14 @@ type Draft interface {
 	Abort() error
 }
 
+// Source is an archive opened for reading: from its beginning to its end, or anywhere. Read
+// belongs to one goroutine. ctx of [Store.Open] ends it.
+type Source interface {
+	io.ReadCloser
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
 // Object is what a store lists of an archive.
 type Object struct {
 	Name     string    `json:"name"`
@@ -55,6 +62,7 @@ type Descriptor struct {
 	Mark       int64     `json:"mark"`
 	Epoch      string    `json:"epoch"`
 	Entries    int64     `json:"entries"`
+	Tags       int64     `json:"tags"`  // of the entries, how many are tag indexes
 	Bytes      int64     `json:"bytes"` // of keys and values
 	Size       int64     `json:"size"`  // of the archive
 	Checksum   string    `json:"checksum"`
@@ -70,7 +78,7 @@ func Describe(s Summary, name, store string, verified time.Time) Descriptor {
 	return Descriptor{
 		Release: s.Release, Name: name, Store: store,
 		Mark: s.Mark, Epoch: s.Epoch,
-		Entries: s.Entries, Bytes: s.Bytes, Size: s.Size, Checksum: s.Checksum,
+		Entries: s.Entries, Tags: s.Tags, Bytes: s.Bytes, Size: s.Size, Checksum: s.Checksum,
 		Server: s.Server, Created: s.Created, VerifiedAt: verified,
 	}
 }
@@ -103,48 +111,17 @@ func ValidateName(name string) error {
 	return nil
 }
 
-// Config says where archives are kept.
-type Config struct {
-	SnapshotURL string `split_words:"true" desc:"where snapshots are kept: file:///dir; without it none are taken and no release is archived"`
-}
-
-// Validate reports a URL that no store serves.
-func (c Config) Validate() error {
-	_, err := Open(c.SnapshotURL)
-	return err
-}
-
-// Open returns the store at a URL without touching it: file:///dir, or "" for the store that
-// refuses everything because none is configured.
-func Open(rawURL string) (Store, error) {
-	if rawURL == "" {
-		return none{}, nil
-	}
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme == "" {
-		// The parser's message may quote the URL, and with it a secret.
-		return nil, fmt.Errorf("%w: snapshot URL: not a URL: use file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid)
-	}
-	switch {
-	case u.Scheme != "file":
-		return nil, fmt.Errorf("%w: snapshot URL %q: no store for %s://: supported is file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid, u.Redacted(), u.Scheme)
-	case u.Host != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || len(u.Path) < 2 || u.Path[0] != '/':
-		return nil, fmt.Errorf("%w: snapshot URL %q: name a directory by its full path: file:///dir (STOKER_SNAPSHOT_URL)", tasks.ErrInvalid, u.Redacted())
-	}
-	return NewFileStore(u.Path), nil
-}
-
 // none is the store of who has configured none.
 type none struct{}
 
 var _ Store = none{}
 
 func (none) refuse() error {
-	return fmt.Errorf("%w: no snapshots are configured: set STOKER_SNAPSHOT_URL to file:///dir, or expire by name without one (stoker expire --release ID --no-snapshot)", tasks.ErrRefused)
+	return fmt.Errorf("%w: no snapshots are configured: set STOKER_SNAPSHOT_URL to file:///dir or s3://bucket/prefix, or expire by name without one (stoker expire --release ID --no-snapshot)", tasks.ErrRefused)
 }
 
-func (n none) Create(context.Context, string) (Draft, error)       { return nil, n.refuse() }
-func (n none) Open(context.Context, string) (io.ReadCloser, error) { return nil, n.refuse() }
-func (n none) List(context.Context) ([]Object, error)              { return nil, n.refuse() }
-func (n none) Delete(context.Context, string) error                { return n.refuse() }
-func (none) String() string                                        { return "" }
+func (n none) Create(context.Context, string) (Draft, error) { return nil, n.refuse() }
+func (n none) Open(context.Context, string) (Source, error)  { return nil, n.refuse() }
+func (n none) List(context.Context) ([]Object, error)        { return nil, n.refuse() }
+func (n none) Delete(context.Context, string) error          { return n.refuse() }
+func (none) String() string                                  { return "" }

@@ -104,16 +104,17 @@ func TestCommitThatCannotPublish(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	for url, want := range map[string]string{
-		"s3://key:secret@bucket/x": "supported is file:///dir",
+		"s3://key:x-secret@bucket": "credentials come from",
+		"gs://bucket":              "use file:///dir or s3://bucket/prefix",
 		"file://relative/dir":      "full path",
 		"file:///":                 "full path",
 		"file:///dir?x=1":          "full path",
 		"file:dir":                 "full path",
 		"dir":                      "file:///dir",
-		"://secret":                "file:///dir",
+		"://x-secret":              "file:///dir",
 	} {
 		err := snapshot.Config{SnapshotURL: url}.Validate()
-		if !errors.Is(err, tasks.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+		if !errors.Is(err, tasks.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "x-secret") {
 			t.Errorf("open %q: %v, want %q", url, err, want)
 		}
 	}

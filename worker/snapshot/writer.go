@@ -21,10 +21,11 @@ type Writer struct {
 	footer Footer
 	size   int64
 
-	raw     []byte // the block being filled
-	entries uint32
-	frame   []byte // scratch: the frame being written
-	stored  []byte // scratch: the block compressed
+	raw    []byte // the block being filled
+	place  Place  // of it
+	index  []byte // of the blocks before it
+	frame  []byte // scratch: the frame being written
+	stored []byte // scratch: the block compressed
 }
 
 // NewWriter begins an archive on w, which the caller buffers if small writes cost it.
@@ -60,17 +61,24 @@ func (w *Writer) Write(entries ...tasks.Entry) error {
 				return err
 			}
 		}
+		if w.place.Entries == 0 {
+			w.place = Place{Offset: w.size, First: firstOf(e.Key)}
+		}
 		w.raw = appendEntry(w.raw, e)
-		w.entries++
-		w.footer.Entries++
-		w.footer.Bytes += int64(e.Size())
+		w.place.Entries++
+		w.place.Tags += isTag(e)
+		w.footer.count(e)
 	}
 	return nil
 }
 
-// Close writes what is left and the footer. It does not close what the Writer writes to.
+// Close writes what is left, the index and the footer. It does not close what the Writer writes to.
 func (w *Writer) Close() (Summary, error) {
 	if err := w.Flush(); err != nil {
+		return Summary{}, err
+	}
+	h := head{kind: kindIndex, number: uint32(w.footer.Blocks + 1), raw: uint32(len(w.index)), entries: uint32(w.footer.Blocks)}
+	if err := w.putFrame(h, w.index); err != nil {
 		return Summary{}, err
 	}
 	w.footer.Checksum = fmt.Sprintf("%016x", w.sum.Sum64())
@@ -78,7 +86,7 @@ func (w *Writer) Close() (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("write archive: footer: %w", err)
 	}
-	h := head{kind: kindFooter, number: uint32(w.footer.Blocks + 1), raw: uint32(len(body))}
+	h = head{kind: kindFooter, number: uint32(w.footer.Blocks + 2), raw: uint32(len(body))}
 	if err := w.putFrame(h, body); err != nil {
 		return Summary{}, err
 	}
@@ -87,13 +95,14 @@ func (w *Writer) Close() (Summary, error) {
 
 // Flush ends the block that is being filled, if it holds anything.
 func (w *Writer) Flush() error {
-	if w.entries == 0 {
+	if w.place.Entries == 0 {
 		return nil
 	}
 	w.footer.Blocks++
 	w.stored = w.zip.EncodeAll(w.raw, w.stored[:0])
-	h := head{kind: kindBlock, number: uint32(w.footer.Blocks), raw: uint32(len(w.raw)), entries: w.entries}
-	w.raw, w.entries = w.raw[:0], 0
+	h := head{kind: kindBlock, number: uint32(w.footer.Blocks), raw: uint32(len(w.raw)), entries: uint32(w.place.Entries)}
+	w.index = appendPlace(w.index, w.place)
+	w.raw, w.place = w.raw[:0], Place{}
 	return w.putFrame(h, w.stored)
 }
 

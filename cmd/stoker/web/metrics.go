@@ -47,6 +47,8 @@ var (
 	descQueueLatency  = desc("queue_latency_seconds", "Age of a lane's oldest pending task.", "lane")
 	descQueuePaused   = desc("queue_paused", "1 where a lane is paused.", "lane")
 	descSnapshotAge   = desc("snapshot_age_seconds", "Age of the newest verified snapshot; absent without one.")
+	descDrillAge      = desc("drill_age_seconds", "Age of the last good drill; absent before the first.")
+	descDrillSeconds  = desc("drill_rollback_seconds", "What a rollback would have taken at the last drill that was good; absent before the first.")
 	descRollback      = desc("rollback_ready", "1 when a rollback would be safe now.")
 	descHealth        = desc("health_check", "Last answer of that check: 1 ok, 0.5 warn, 0 fail; absent when unknown.", "check")
 	descCompared      = desc("freshness_compared", "Entries of that release (archive: as a rollback would restore them) compared with their origin in a day.", "release", "place")
@@ -70,7 +72,7 @@ var _ prometheus.Collector = (*collector)(nil)
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descRemoval, descTargets, descQueueSize,
-		descQueueLatency, descQueuePaused, descSnapshotAge, descRollback, descHealth, descHealthAge,
+		descQueueLatency, descQueuePaused, descSnapshotAge, descDrillAge, descDrillSeconds, descRollback, descHealth, descHealthAge,
 		descCompared, descSuspects, descStale, descNines, descFreshnessAge,
 	} {
 		ch <- d
@@ -111,7 +113,12 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 	}
 	number := map[release.State]int{}
 	var newest time.Time
+	var drilled drill
 	for _, r := range records {
+		var d drill
+		if ok, err := r.Doc(release.DocDrill, &d); ok && err == nil && d.LastGood.After(drilled.LastGood) {
+			drilled = d
+		}
 		number[r.State]++
 		if row := newRow(r, active); row.Archive() && row.Snapshot.Created.After(newest) {
 			newest = row.Snapshot.Created
@@ -123,7 +130,18 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 	if !newest.IsZero() {
 		found = append(found, gauge(descSnapshotAge, c.server.deps.Now().Sub(newest).Seconds()))
 	}
+	if !drilled.LastGood.IsZero() {
+		found = append(found,
+			gauge(descDrillAge, c.server.deps.Now().Sub(drilled.LastGood).Seconds()),
+			gauge(descDrillSeconds, drilled.Seconds))
+	}
 	return found, nil
+}
+
+// drill is what the metrics read of release.DocDrill.
+type drill struct {
+	LastGood time.Time `json:"last_good"`
+	Seconds  float64   `json:"rollback_seconds"`
 }
 
 func (c *collector) log(ctx context.Context) ([]prometheus.Metric, error) {

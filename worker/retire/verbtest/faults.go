@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"testing"
 	"time"
 
@@ -257,7 +256,7 @@ func (s Store) Create(ctx context.Context, name string) (d snapshot.Draft, err e
 }
 
 // Open fails as told.
-func (s Store) Open(ctx context.Context, name string) (r io.ReadCloser, err error) {
+func (s Store) Open(ctx context.Context, name string) (r snapshot.Source, err error) {
 	err = s.F.Do("Store.Open", func() error { r, err = s.Store.Open(ctx, name); return err })
 	return r, err
 }

@@ -1,0 +1,128 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/snapshot"
+)
+
+// reading is a recorded archive about to be read.
+type reading struct {
+	*Restorer
+	d       snapshot.Descriptor
+	salvage bool // what is whole, where it is damaged
+}
+
+func (r *Restorer) reading(d snapshot.Descriptor, salvage bool) reading {
+	return reading{r, d, salvage}
+}
+
+// blocks visits the archive's blocks in order, and returns early when asked to stop.
+func (a reading) blocks(ctx context.Context, job tasks.Job, visit func(snapshot.Block) error) error {
+	in, err := a.Store.Open(ctx, a.d.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if a.salvage {
+		_, err := snapshot.Salvage(ctx, in, func(b snapshot.Block) error {
+			return errors.Join(interrupted(ctx, job), visit(b))
+		})
+		return err
+	}
+	r, err := snapshot.NewReader(in)
+	if err != nil {
+		return err
+	}
+	for {
+		if err := interrupted(ctx, job); err != nil {
+			return err
+		}
+		b, err := r.Next()
+		if err == io.EOF {
+			return a.d.Matches(r.Summary())
+		}
+		if err != nil {
+			return err
+		}
+		if err := visit(b); err != nil {
+			return err
+		}
+	}
+}
+
+// survey is what a restore needs to know before it begins.
+type survey struct {
+	footprint   int64 // bytes of the server's memory that the entries will take
+	dumpVersion int   // the newest among DUMP payloads, 0 without any
+	dumps       int64
+	firstDump   tasks.Bytes
+}
+
+// steadfast is a job that does not stop for a worker that drains: a retry would have to read
+// everything again.
+type steadfast struct{ tasks.Job }
+
+// Draining implements [tasks.Job].
+func (steadfast) Draining() <-chan struct{} { return nil }
+
+// verify reads all that is to be restored. A damaged archive is refused.
+func (a reading) verify(ctx context.Context, job tasks.Job) (survey, error) {
+	var s survey
+	var done int64
+	prefix := len(a.Template.Prefix(a.d.Release))
+	now := a.Now().UnixMilli()
+	err := a.blocks(ctx, steadfast{job}, func(b snapshot.Block) error {
+		for _, e := range b.Entries {
+			s.add(e, prefix, now)
+		}
+		done += int64(len(b.Entries))
+		job.Progress("verify "+a.d.Release, done, a.d.Entries)
+		return nil
+	})
+	switch {
+	case errors.Is(err, tasks.ErrNotFound):
+		return s, fmt.Errorf("%w: its archive %q is missing in %s: put it back, or warm a new release of that build", tasks.ErrRefused, a.d.Name, a.Store)
+	case errors.Is(err, snapshot.ErrDamaged):
+		return s, fmt.Errorf("%w: %w: warm a new release of that build, or bring back what is whole with `stoker rollback --to %s --salvage`", tasks.ErrRefused, err, a.d.Release)
+	}
+	return s, err
+}
+
+func (s *survey) add(e tasks.Entry, prefix int, now int64) {
+	if e.ExpiresAt != 0 && e.ExpiresAt <= now {
+		return
+	}
+	s.footprint += footprint(e, prefix)
+	if e.Type != tasks.EntryDump {
+		return
+	}
+	if s.dumps++; s.dumps == 1 {
+		s.firstDump = tasks.Bytes([]byte(e.Key))
+	}
+	s.dumpVersion = max(s.dumpVersion, snapshot.DumpVersion(e.Value))
+}
+
+// rescue finds out what of a damaged archive can come back. Without all of its tag indexes none
+// can: an entry whose tags nobody knows would outlive their invalidation.
+func (a reading) rescue(ctx context.Context) (*snapshot.Salvaged, error) {
+	in, err := a.Store.Open(ctx, a.d.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	found, err := snapshot.Salvage(ctx, in, func(snapshot.Block) error { return nil })
+	switch {
+	case err != nil:
+		return nil, err
+	case found.Tags < a.d.Tags:
+		return nil, fmt.Errorf("%w: %d of its %d tag indexes are damaged, and entries without their tags could not be invalidated: warm a new release of that build", tasks.ErrRefused, a.d.Tags-found.Tags, a.d.Tags)
+	case found.Blocks == 0 && a.d.Entries > 0:
+		return nil, fmt.Errorf("%w: nothing in its archive %q is whole: warm a new release of that build", tasks.ErrRefused, a.d.Name)
+	}
+	return &found, nil
+}
