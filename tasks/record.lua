@@ -33,10 +33,10 @@ local first = math.max(last + 1, clock)
 local number = string.format('%.0f', first)
 redis.call('HSET', meta, 'last', string.format('%.0f', first + tonumber(ARGV[4]) - 1))
 -- Many members a command: one command a target costs the server twice as much.
-local args, n, byte = {}, 0, string.byte
+local args, n = {}, 0
 for i = 7, #ARGV do
   local member = ARGV[i]
-  if byte(member) == 112 then -- p
+  if string.sub(member, 1, 2) == 'p:' then
     redis.call('ZADD', prefixes, number, member)
   else
     args[n + 1], args[n + 2] = number, member
