@@ -48,9 +48,9 @@ type Witness interface {
 	Witness(ctx context.Context) (lost bool, err error)
 }
 
-// rounds runs the applier, the witness and the reaper until ctx ends, whatever the worker's lanes: the log, not
-// the queue, says what is to be done. A worker of the invalidate lane also applies as soon as it
-// is nudged: that is faster than any polling of a queue.
+// rounds runs the applier, the witness, the refresher and the reaper until ctx ends, whatever the
+// worker's lanes: the log, not the queue, says what is to be done. A worker of the invalidate lane
+// also applies as soon as it is nudged: that is faster than any polling of a queue.
 func (w *Worker) rounds(ctx context.Context) {
 	var all sync.WaitGroup
 	if w.deps.Applier != nil {
