@@ -41,6 +41,8 @@
 // Whoever reads from a cache instead of the origin goes back further (OpenMarkFrom,
 // OpenReader): below the open marks of the namespace it reads, and by the fill limit below
 // that, because app servers' fills are on probation for that long without being registered.
+// The release that it reads must be live when the mark is taken, which the same script checks: the
+// values of one that is not lack the invalidations since it ceased to be.
 //
 // # Tag indexes
 //

@@ -59,9 +59,10 @@ func (l *Log) OpenMark(ctx context.Context, release, writer string) (Mark, error
 }
 
 // OpenMarkFrom is OpenMark for a writer that reads from source's namespace: values there may be
-// suspect until their own writers have finished.
+// suspect until their own writers have finished. A source that is not live is refused as well: its
+// values lack the invalidations since it ceased to be.
 func (l *Log) OpenMarkFrom(ctx context.Context, release, writer, source string) (Mark, error) {
-	return l.open(ctx, opening{who: writer, kept: l.keys.Marks(release), live: release, source: source, back: l.cacheLag()})
+	return l.open(ctx, opening{who: writer, kept: l.keys.Marks(release), live: release, source: source, alive: source, back: l.cacheLag()})
 }
 
 // OpenMarkAt registers a writer at the mark of what it writes: a restore, at its snapshot's.
@@ -95,6 +96,7 @@ func (l *Log) cacheLag() time.Duration { return l.cfg.OriginLag + l.cfg.FillLimi
 
 type opening struct {
 	who, kept, live, source string
+	alive                   string // the source, where it must be live
 	back                    time.Duration
 	at                      int64
 }
@@ -109,12 +111,12 @@ func (l *Log) open(ctx context.Context, o opening) (Mark, error) {
 		fromCache = "1"
 	}
 	keys := []string{l.keys.LogMeta(), l.keys.Pending(), o.kept, l.keys.Live(), l.keys.Marks(o.source)}
-	reply, err := openScript.Run(ctx, l.queue, keys, o.who, rand.Text(), o.back.Microseconds(), o.live, at, fromCache).StringSlice()
+	reply, err := openScript.Run(ctx, l.queue, keys, o.who, rand.Text(), o.back.Microseconds(), o.live, at, fromCache, o.alive).StringSlice()
 	if err != nil {
 		return Mark{}, fmt.Errorf("open mark of %q: %w", o.who, err)
 	}
 	if reply[0] == "dead" {
-		return Mark{}, fmt.Errorf("open mark of %q: %w: release %q is not live, so nothing may be written to it", o.who, tasks.ErrRefused, o.live)
+		return Mark{}, fmt.Errorf("open mark of %q: %w: release %q is not live, so nothing may be written to it or copied from it", o.who, tasks.ErrRefused, reply[1])
 	}
 	return tasks.ParseMark(reply)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/release"
 )
 
 // edit is an editor with the task that applies the edit: the origin changes, the change is
@@ -97,6 +98,60 @@ func (w *world) plain(release, key string, keep bool) func(context.Context, *act
 
 func (w *world) sweep(ctx context.Context, _ *actor) error {
 	_, err := w.applier.Sweep(ctx, 0)
+	return err
+}
+
+// flip makes the release on standby the active one, as an activation and a rollback do.
+func (w *world) flip(ctx context.Context, _ *actor) error {
+	id, err := w.standby(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := w.applier.Sweep(ctx, 0); err != nil {
+		return err
+	}
+	_, err = w.ledger.Flip(ctx, id, release.Standby, ann)
+	return unlessRefused(err)
+}
+
+// standby returns the other release than the active one.
+func (w *world) standby(ctx context.Context) (string, error) {
+	active, err := w.ledger.Active(ctx)
+	if active == "r1" {
+		return "r2", err
+	}
+	return "r1", err
+}
+
+// expire archives the release on standby, and deletes its namespace.
+func (w *world) expire(id string) func(context.Context, *actor) error {
+	victim := ""
+	return func(ctx context.Context, _ *actor) error {
+		if victim == "" {
+			other, err := w.standby(ctx)
+			if err != nil {
+				return err
+			}
+			if err := w.ledger.Move(ctx, other, release.Standby, release.Archived, ann); err != nil {
+				return unlessRefused(err)
+			}
+			victim = other
+		}
+		if err := w.ns.SetFence(ctx, victim, id); err != nil {
+			return err
+		}
+		_, err := w.ns.Purge(ctx, victim, id, nil)
+		return err
+	}
+}
+
+var ann = tasks.By{Actor: "ann"}
+
+// unlessRefused takes a refusal for an end: another was first, or a writer is at work.
+func unlessRefused(err error) error {
+	if errors.Is(err, tasks.ErrRefused) {
+		return nil
+	}
 	return err
 }
 

@@ -16,9 +16,10 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/release"
 )
 
-// The model: an origin whose keys have versions, two live namespaces (r1 active, r2 warming) and
+// The model: an origin whose keys have versions, two live namespaces (r1 active, r2 on standby) and
 // one that is restored from r1's snapshot (r3). Editors, workers and app servers run the real
 // code against real scripts; a scheduler that rapid drives lets one of them at a time take one
 // round trip, kills them, and loses their replies. When all have come to their end, no live
@@ -36,6 +37,7 @@ const (
 	noProbation      flaw = "a fill is put without probation"
 	writersIgnored   flaw = "a carry's mark ignores the source's writers"
 	fillsIgnored     flaw = "a carry's mark ignores the source's fills"
+	deadSource       flaw = "a carry begins from a release that is not live"
 	membersForgotten flaw = "a removal forgets the tag's members"
 	marksSkipped     flaw = "a removal skips the members that an earlier one marked"
 	indexesReadFirst flaw = "a snapshot reads the indexes before the entries"
@@ -48,6 +50,7 @@ const (
 
 // breaks are the flaws that lie in a script: what is replaced there, and by what.
 var breaks = map[flaw][]string{
+	deadSource:       {"if ARGV[7] ~= '' and", "if false and"},
 	membersForgotten: {"'ZADD', KEYS[1], gone, found[i]", "'ZREM', KEYS[1], found[i]"},
 	marksSkipped:     {"if not retagged(", "if string.sub(found[i + 1], 1, 1) ~= '-' and not retagged("},
 	trimmedTooFar:    {"for i = 5, #KEYS do", "for i = 5, 0 do", "redis.call('HSET', KEYS[1], 'floor', text)", ""},
@@ -83,6 +86,7 @@ var scenes = []scene{
 	{noProbation, "edit a:1 there, fill a:1", many, 0},
 	{writersIgnored, "edit a:1 there key, clock 31s, warm r1 a:1 one, carry", none, 655},
 	{fillsIgnored, "edit a:1 there key, fill r1 a:1, carry", none, 610},
+	{deadSource, "flip, expire, edit a:1 there key, clock 31s, carry", none, 240},
 	{membersForgotten, "edit tag, comeback", none, 0},
 	{marksSkipped, "warm r1, replay r1", none, 0},
 	{indexesReadFirst, "edit, fill r1, comeback", none, 690},
@@ -98,7 +102,7 @@ func sceneOf(f flaw) scene {
 }
 
 // kinds are those that join any scene.
-var kinds = []string{"edit", "fill", "clock", "warm", "carry", "comeback", "sweep", "reap", "prune", "trim", "replay", "plain", "slip"}
+var kinds = []string{"edit", "fill", "clock", "warm", "carry", "comeback", "sweep", "reap", "prune", "trim", "replay", "plain", "slip", "flip", "expire"}
 
 // enroll draws the actors: those of the flaw's scene, or of any scene with others.
 func (w *world) enroll() {
@@ -180,6 +184,10 @@ func (w *world) enter(kind, detail string) {
 		a.work = w.trim
 	case "replay":
 		a.work = w.replay(release)
+	case "flip":
+		a.work = w.flip
+	case "expire":
+		a.work = w.expire(a.id)
 	}
 	w.actors = append(w.actors, a)
 }
@@ -258,7 +266,12 @@ func (w *world) settled() string {
 	}
 	_, err = w.marks.Reap(ctx)
 	w.must(err)
-	for _, id := range []string{"r1", "r2"} {
+	if bad := w.pointer(); bad != "" {
+		return bad
+	}
+	live, err := w.mini.SMembers(keys.Live())
+	w.must(err)
+	for _, id := range live {
 		open, err := w.log.OpenMarks(ctx, id)
 		w.must(err)
 		if len(open) > 0 {
@@ -287,6 +300,21 @@ func (w *world) settled() string {
 		w.must(err)
 		if bad := w.stale(nil); bad != "" {
 			return bad + ", which its tags do not find"
+		}
+	}
+	return ""
+}
+
+// pointer says what is wrong with the releases' states, or "".
+func (w *world) pointer() string {
+	active, err := w.mini.Get(keys.Active())
+	w.must(err)
+	for _, id := range []string{"r1", "r2"} {
+		state := release.State(w.mini.HGet(keys.Release(id), "state"))
+		live, err := w.mini.SIsMember(keys.Live(), id)
+		w.must(err)
+		if (state == release.Active) != (id == active) || live != state.Live() {
+			return fmt.Sprintf("%s is %s, live %v, and the active release is %s", id, state, live, active)
 		}
 	}
 	return ""

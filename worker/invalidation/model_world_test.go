@@ -85,14 +85,15 @@ func (s *stage) newApplier() *invalidation.Applier {
 	return a
 }
 
-// world is one history: an origin, two live namespaces (r1 active, r2 warming), one that may be
+// world is one history: an origin, two live namespaces (r1 active, r2 on standby), one that may be
 // restored (r3), and the actors that work on them.
 type world struct {
 	*stage
-	t     *rapid.T
-	flaw  flaw
-	marks worker.Marks
-	now   time.Time
+	t      *rapid.T
+	flaw   flaw
+	marks  worker.Marks
+	ledger *release.Ledger
+	now    time.Time
 
 	origin   map[string][]version    // key → its versions; the last is the present one
 	invalid  map[string]map[int]bool // key → the versions that an invalidation named
@@ -113,7 +114,8 @@ func newWorld(t *rapid.T, s *stage, f flaw) *world {
 	// New processes: those of the last history would take this one's log for one that was lost.
 	s.log = invalidation.Open(s.rdb, keys, invalidation.Config{FillLimit: fillLimit})
 	s.applier = s.newApplier()
-	w.marks = worker.Marks{Ledger: release.Open(s.rdb, keys), Log: s.log, Applier: s.applier, Tags: s.ns, Gone: func(_ context.Context, id string) (bool, error) {
+	w.ledger = release.Open(s.rdb, keys)
+	w.marks = worker.Marks{Ledger: w.ledger, Log: s.log, Applier: s.applier, Tags: s.ns, Gone: func(_ context.Context, id string) (bool, error) {
 		return w.gone[id], nil
 	}}
 	if f == tagsNotCarried {
@@ -124,6 +126,7 @@ func newWorld(t *rapid.T, s *stage, f flaw) *world {
 	}
 	w.mini.FlushAll()
 	w.mini.SetTime(dawn)
+	w.must(w.mini.Set(keys.Active(), "r1"))
 	// The log is older than any mark goes back to, and replays have something to do.
 	w.mini.HSet(keys.LogMeta(), "epoch", "e", "floor", number(dawn.Add(-time.Second)), "last", number(dawn))
 	for _, tag := range allTags {
@@ -133,6 +136,7 @@ func newWorld(t *rapid.T, s *stage, f flaw) *world {
 	for _, id := range []string{"r1", "r2"} {
 		_, err := w.mini.SAdd(keys.Live(), id)
 		w.must(err)
+		w.mini.HSet(keys.Release(id), "state", map[string]string{"r1": "active", "r2": "standby"}[id])
 		for _, key := range names {
 			if rapid.Bool().Draw(t, id+" holds "+key) {
 				w.must(w.mini.Set(w.tmpl.Key(id, key), "0"))

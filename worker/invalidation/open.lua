@@ -5,11 +5,13 @@
 -- ARGV  1 who   2 an epoch, taken when the log has none yet   3 µs to go back
 --       4 the release that must be live, or ''   5 the mark to open at, or '' for a new one
 --       6 1 when KEYS 5 counts, else 0
+--       7 the release that is read from and must be live, or ''; a mark that is open already was
+--         taken while it was, and the replay from there makes up for what has come since
 --
 -- Returns {mark, epoch}, both strings: a new mark, or the one that `who` opened before and has
--- not closed. Returns {'dead', ''} when the release is not live.
+-- not closed. Returns {'dead', release} when a release that must be live is not.
 if ARGV[4] ~= '' and redis.call('SISMEMBER', KEYS[4], ARGV[4]) == 0 then
-  return {'dead', ''}
+  return {'dead', ARGV[4]}
 end
 local now = redis.call('TIME')
 local clock = tonumber(now[1]) * 1000000 + tonumber(now[2])
@@ -22,6 +24,9 @@ end
 local kept = redis.call('ZSCORE', KEYS[3], ARGV[1])
 if kept then
   return {string.format('%.0f', tonumber(kept)), epoch}
+end
+if ARGV[7] ~= '' and redis.call('SISMEMBER', KEYS[4], ARGV[7]) == 0 then
+  return {'dead', ARGV[7]}
 end
 local mark
 if ARGV[5] ~= '' then
