@@ -14,9 +14,16 @@ import (
 // ErrDamaged: the archive is not what its writer wrote. The message names the place.
 var ErrDamaged = errors.New("archive is damaged")
 
+// ErrNewer: the archive is of a format version that this stoker does not know.
+var ErrNewer = fmt.Errorf("%w: archive of a newer format", tasks.ErrRefused)
+
 const (
-	magic   = "STOKERA"
-	version = 1
+	magic = "STOKERA"
+
+	// The format versions. An archive is of the lowest that can hold what may be in it, so that it
+	// stays readable for workers from before an upgrade wherever that is possible.
+	versionPlain  = 1
+	versionFields = 2 // its hashes may have fields that expire
 
 	// MaxEntry is the longest entry that an archive holds, in bytes: what a Redis server
 	// takes as one string unless told otherwise.
@@ -37,6 +44,17 @@ type Header struct {
 	Epoch   string      `json:"epoch"`  // of the log that Mark belongs to
 	Server  string      `json:"server"` // version of the server that wrote the DUMP payloads
 	Created time.Time   `json:"created"`
+
+	// Fields says that fields of hashes may expire, as the server that was read lets them. It makes the
+	// archive one of format version 2.
+	Fields bool `json:"-"`
+}
+
+func (h Header) version() byte {
+	if h.Fields {
+		return versionFields
+	}
+	return versionPlain
 }
 
 // Footer closes an archive.
