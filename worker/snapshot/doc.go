@@ -60,7 +60,8 @@
 // reader's memory: some 80 bytes for each mebibyte.
 //
 // A block is cut when the next entry would make it longer than 1 MiB raw; an entry longer than
-// that is a block of its own, up to [MaxEntry].
+// that is a block of its own, up to [MaxEntry]. There each of its items counts ten bytes besides its
+// own, so that what an archive can make its reader hold is bounded by items, too.
 //
 // # What damage is found
 //
@@ -70,8 +71,9 @@
 // after the footer is an error that wraps [ErrDamaged] and names the place. Checksums find
 // accidents, not forgers: whoever can write to the store can write an archive that verifies.
 //
-// No length is believed before its limit is checked, and a body is read as it comes, so that a
-// short file with a large length in it costs little memory.
+// No length is believed before its limit is checked, a body is read as it comes, and nothing is
+// held for a body that is longer raw than its bytes could make it, so that a short file with a large
+// length in it costs little memory.
 //
 // # Stores
 //

@@ -65,7 +65,7 @@ func appendString(b []byte, s string) []byte {
 
 // entrySize is an upper bound of what appendEntry adds.
 func entrySize(e tasks.Entry) int {
-	return e.Size() + 10*(len(e.Items)+len(e.FieldsExpireAt)+4)
+	return e.Size() + itemSize*(len(e.Items)+len(e.FieldsExpireAt)+4)
 }
 
 // parser reads a block's raw body. The entries' strings are parts of text, so that a block
@@ -78,7 +78,10 @@ type parser struct {
 
 // entries reads exactly n entries, which must end where the body ends.
 func (p *parser) entries(n int) ([]tasks.Entry, error) {
-	out := make([]tasks.Entry, 0, min(n, 4096))
+	if n > len(p.text)/minEntry {
+		return nil, fmt.Errorf("%d entries in %d bytes", n, len(p.text))
+	}
+	out := make([]tasks.Entry, 0, n)
 	for i := range n {
 		e, err := p.entry()
 		if err == nil {
@@ -118,14 +121,14 @@ func (p *parser) entry() (e tasks.Entry, err error) {
 		return e, err
 	}
 	// An item takes a byte at least, so more items than bytes left is a lie.
-	n, err := p.uvarint(uint64(len(p.text) - p.pos))
+	n, err := p.uvarint(uint64(min(len(p.text)-p.pos, maxItems)))
 	if err != nil {
 		return e, err
 	}
 	if code == codeFields {
 		return e, p.fields(&e, int(n))
 	}
-	e.Items = make([]string, 0, min(n, 1024))
+	e.Items = make([]string, 0, n)
 	for range n {
 		it, err := p.string()
 		if err != nil {
@@ -138,8 +141,11 @@ func (p *parser) entry() (e tasks.Entry, err error) {
 
 // fields reads the fields of a hash, each with its expiry.
 func (p *parser) fields(e *tasks.Entry, n int) error {
-	e.Items = make([]string, 0, min(2*n, 1024))
-	e.FieldsExpireAt = make([]int64, 0, min(n, 512))
+	if n > (len(p.text)-p.pos)/3 { // a field, a value and an expiry take a byte each at least
+		return errShort
+	}
+	e.Items = make([]string, 0, 2*n)
+	e.FieldsExpireAt = make([]int64, 0, n)
 	for range n {
 		for range 2 {
 			it, err := p.string()

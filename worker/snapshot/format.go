@@ -30,6 +30,10 @@ const (
 	MaxEntry = 512 << 20
 
 	blockTarget = 1 << 20                // raw bytes at which a block is cut
+	minEntry    = 4                      // raw bytes of the shortest entry
+	maxItems    = MaxEntry / itemSize    // items of an entry
+	itemSize    = 10                     // raw bytes that an item counts at least, whatever its length
+	maxRatio    = 32 << 10               // zstd's best: 4 bytes for 128 KiB
 	maxStored   = MaxEntry + MaxEntry>>7 // zstd adds a little to what it cannot compress
 	maxMeta     = 64 << 10               // bytes of a header's or footer's body
 	maxIndex    = 256 << 20              // bytes of the index: some 80 a block
@@ -131,7 +135,8 @@ func (h head) check() error {
 			return fmt.Errorf("lengths %d, %d, %d are not those of an index", h.stored, h.raw, h.entries)
 		}
 	case kindBlock:
-		if h.stored > maxStored || h.raw > MaxEntry || h.entries == 0 || h.entries > h.raw {
+		if h.stored > maxStored || h.raw > MaxEntry || h.entries == 0 || h.entries > h.raw/minEntry ||
+			h.entries > 1 && h.raw > blockTarget || uint64(h.raw) > maxRatio*uint64(h.stored) {
 			return fmt.Errorf("lengths %d, %d, %d are not those of a block", h.stored, h.raw, h.entries)
 		}
 	default:
