@@ -16,7 +16,7 @@
 // A cursor handed out between slices is opaque; 0 means the beginning and, handed out, the end.
 // A SCAN cursor means nothing to any server process but the one that gave it (the hash seed is
 // random), so cursors carry a fingerprint of that process. After a restart or a failover the
-// scan begins again from the start. SCAN itself may return a key twice, so callers take every
+// scan begins again from the start; ReadFrom leaves that to its caller. SCAN itself may return a key twice, so callers take every
 // entry as if it could come again; all work here is safe twice.
 //
 // # What SCAN promises

@@ -2,44 +2,100 @@ package namespace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/alphanode/stoker/tasks"
 )
 
+// ErrRestarted: the server is not the process that gave the cursor, so the reading cannot go on from
+// there: begin again, with the cursor "".
+var ErrRestarted = errors.New("the cache Redis restarted, or another took its place, while it was read")
+
 // Read hands out the release's namespace slice by slice: first the entries, then the tag indexes;
-// other reserved keys are left out. An entry may come twice. The namespace may change meanwhile,
-// yet each value is one that the key held at one moment, however large it is. And because a
-// writer lists an entry before it sets it, every entry handed out is in the indexes that follow.
-func (c *Cache) Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) (err error) {
+// other reserved keys are left out. An entry may come twice, and all of them do when the server
+// restarts. The namespace may change meanwhile, yet each value is one that the key held at one moment,
+// however large it is. And because a writer lists an entry before it sets it, every entry handed out is
+// in the indexes that follow.
+func (c *Cache) Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error {
+	for {
+		err := c.ReadFrom(ctx, release, "", func(entries []tasks.Entry, _ string) error { return fn(entries) })
+		if !errors.Is(err, ErrRestarted) {
+			return err
+		}
+	}
+}
+
+// ReadFrom reads like Read, from a cursor on: "" for the beginning. With each slice comes the cursor
+// from which a later ReadFrom goes on behind it, by which no entry is missed that is there throughout.
+// A server that restarts, before it or under way, is ErrRestarted.
+func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(entries []tasks.Entry, next string) error) (err error) {
 	defer wrap(&err, "read", release)
 	if err := c.whole(release); err != nil {
 		return err
 	}
-	w := c.work()
-	isIndex := func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }
-	isEntry := func(logical string) bool { return !strings.HasPrefix(logical, tasks.Reserved) }
-	if err := w.read(ctx, release, "", isEntry, fn); err != nil {
+	pass, at, err := parseReadCursor(cursor)
+	if err != nil {
 		return err
 	}
-	return w.read(ctx, release, tasks.TagPrefix(), isIndex, fn)
+	w := c.work()
+	for ; pass < len(readPasses); pass, at = pass+1, 0 {
+		if err := w.read(ctx, release, pass, at, fn); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// read hands out what is kept of the keys under a logical prefix.
-func (w *work) read(ctx context.Context, release, prefix string, kept func(logical string) bool, fn func([]tasks.Entry) error) error {
-	for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
+// readPasses are the passes of a reading, one after the other.
+var readPasses = [...]struct {
+	prefix string // of logical keys
+	kept   func(logical string) bool
+}{
+	{"", func(logical string) bool { return !strings.HasPrefix(logical, tasks.Reserved) }},
+	{tasks.TagPrefix(), func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }},
+}
+
+// readCursor writes where a reading goes on: the number of its pass, a dot, the cursor of the SCAN.
+func readCursor(pass int, at uint64) string { return fmt.Sprintf("%d.%d", pass, at) }
+
+func parseReadCursor(s string) (pass int, at uint64, err error) {
+	if s == "" {
+		return 0, 0, nil
+	}
+	before, after, _ := strings.Cut(s, ".")
+	pass, passErr := strconv.Atoi(before)
+	at, atErr := strconv.ParseUint(after, 10, 64)
+	if passErr != nil || atErr != nil || pass < 0 || pass > len(readPasses) {
+		return 0, 0, fmt.Errorf("%w: cursor %q is not one of a reading", tasks.ErrInvalid, s)
+	}
+	return pass, at, nil
+}
+
+// read does one pass of a reading, from a SCAN's cursor on.
+func (w *work) read(ctx context.Context, release string, pass int, at uint64, fn func([]tasks.Entry, string) error) error {
+	p := readPasses[pass]
+	for s, err := range w.slices(ctx, readScript, nil, release, p.prefix, at, bigValue, sliceBytes) {
 		if err != nil {
 			return err
 		}
-		entries, err := w.entries(ctx, release, s.reply, kept)
+		if s.restarted {
+			return ErrRestarted
+		}
+		entries, err := w.entries(ctx, release, s.reply, p.kept)
 		if err != nil {
 			return err
 		}
 		if len(entries) == 0 {
 			continue
 		}
-		if err := fn(entries); err != nil {
+		next := readCursor(pass, s.next)
+		if s.next == 0 {
+			next = readCursor(pass+1, 0)
+		}
+		if err := fn(entries, next); err != nil {
 			return err
 		}
 	}

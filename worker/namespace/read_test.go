@@ -1,6 +1,7 @@
 package namespace_test
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -274,4 +275,57 @@ func TestReadGoesOnAfterARestart(t *testing.T) {
 	if err != nil || len(got) != len(want) {
 		t.Errorf("read %d entries since the restart, %v; want all %d", len(got), err, len(want))
 	}
+}
+
+// TestReadFrom stops after every slice and goes on in another process: nothing is missing, nothing comes
+// twice but what SCAN itself returns twice.
+func TestReadFrom(t *testing.T) {
+	server := redistest.Start(t)
+	f := on(t, server.Client)
+	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, small)
+	want := map[string]bool{}
+	for i := range 300 {
+		key := fmt.Sprintf("k%03d", i)
+		f.set("r1", key)
+		f.do("ZADD", f.tmpl.Key("r1", tasks.TagIndex(key)), "+inf", key)
+		want[key], want[tasks.TagIndex(key)] = true, true
+	}
+	stop := errors.New("enough")
+	got, cursor, middle := map[string]bool{}, "", ""
+	for reads := 0; ; reads++ {
+		seen := false
+		err := namespace.New(f.rdb, f.tmpl, f.keys, small).ReadFrom(ctxOf(t), "r1", cursor, func(entries []tasks.Entry, next string) error {
+			for _, e := range entries {
+				got[e.Key] = true
+			}
+			cursor, seen = next, true
+			return stop
+		})
+		if reads == 2 {
+			middle = cursor
+		}
+		if err == nil && !seen {
+			break
+		}
+		if !errors.Is(err, stop) || reads > 600 {
+			t.Fatalf("read %d from %q: %v", reads, cursor, err)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("read %d entries, want %d", len(got), len(want))
+	}
+	never := func([]tasks.Entry, string) error { t.Error("read from nowhere"); return nil }
+	wantErr(t, "no cursor", f.ReadFrom(ctxOf(t), "r1", "nonsense", never), tasks.ErrInvalid)
+	wantErr(t, "no such pass", f.ReadFrom(ctxOf(t), "r1", "3.0", never), tasks.ErrInvalid)
+	f.do("CONFIG", "SET", "save", "3600 1")
+	server.Restart()
+	wantErr(t, "another process's cursor", f.ReadFrom(ctxOf(t), "r1", middle, never), namespace.ErrRestarted)
+	slices := 0
+	err := f.ReadFrom(ctxOf(t), "r1", "", func([]tasks.Entry, string) error {
+		if slices++; slices == 5 {
+			server.Restart()
+		}
+		return nil
+	})
+	wantErr(t, "a restart in the middle", err, namespace.ErrRestarted)
 }

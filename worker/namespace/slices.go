@@ -61,6 +61,9 @@ func (w *work) eval(ctx context.Context, items int, script *redis.Script, keys [
 type slice struct {
 	next  uint64 // the cursor to go on from; 0 at the end
 	reply []any  // what the script returned after the cursor
+
+	// restarted says that the scan has begun again since the cursor before: the server is another process.
+	restarted bool
 }
 
 // slices runs a script over all keys of the release that begin with the logical prefix. The
@@ -71,14 +74,18 @@ func (w *work) slices(ctx context.Context, script *redis.Script, keys []string, 
 	return func(yield func(slice, error) bool) {
 		server, err := w.cache.process(ctx)
 		at := server.resume(cursor)
+		restarted := cursor != 0 && server != process(cursor>>cursorBits)
 		for err == nil {
 			var s slice
 			if s, at, err = w.step(ctx, script, keys, append([]any{at, pattern, w.count}, args...)); err != nil {
 				break
 			}
+			began := server
 			if s.next, server, err = w.cache.cursor(ctx, server, at); err != nil {
 				break
 			}
+			s.restarted = restarted || server != began
+			restarted = false
 			if !yield(s, nil) || s.next == 0 {
 				return
 			}

@@ -16,8 +16,8 @@ func Probe(ctx context.Context, s Store) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = draft.Abort() }() // nothing to drop after Commit
 	if _, err := io.WriteString(draft, probeName); err != nil {
-		_ = draft.Abort()
 		return fmt.Errorf("probe %s: %w", s, err)
 	}
 	if err := draft.Commit(); err != nil {

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +20,9 @@ import (
 // part is there, in one step.
 //
 // A part that a broken connection cut off is sent again, and a read goes on where it broke off.
-// A writer that was killed starts anew (its retry reads another moment of the namespace, so its
-// parts would not fit); what it had uploaded is dropped after a day by the next writer.
+// Parts are all of one size, which some servers insist on, so the bytes behind the last whole part
+// are kept in the checkpoint of a draft. Uploads that nobody discarded are dropped after a week by the
+// next writer.
 type S3Store struct {
 	place  place3
 	client minio.Core
@@ -53,6 +55,74 @@ func (s *S3Store) Create(ctx context.Context, name string) (Draft, error) {
 	}
 	s.dropOldUploads(ctx)
 	return &s3Draft{ctx: ctx, store: s, name: name}, nil
+}
+
+// s3Mark is the checkpoint of a draft.
+type s3Mark struct {
+	Upload string   `json:"upload"`
+	Parts  []string `json:"parts"` // their ETags, in order
+	Tail   []byte   `json:"tail"`  // what follows them
+}
+
+// Resume implements [Store]. Parts that were sent after the checkpoint are replaced. Two that write to one
+// upload cannot both complete it: the parts of one have not the ETags that the other knows.
+func (s *S3Store) Resume(ctx context.Context, name string, at json.RawMessage) (Draft, error) {
+	if err := check(ctx, name); err != nil {
+		return nil, err
+	}
+	var m s3Mark
+	if err := json.Unmarshal(at, &m); err != nil || m.Upload == "" || len(m.Parts) == 0 {
+		return nil, errNoResume(name, "its checkpoint is not one of an upload")
+	}
+	d := &s3Draft{ctx: ctx, store: s, name: name, upload: m.Upload, last: len(m.Parts)}
+	for after, more := 0, true; more && len(d.parts) < len(m.Parts); {
+		page, err := s.client.ListObjectParts(ctx, s.place.bucket, s.place.key(name), m.Upload, after, 1000)
+		switch minio.ToErrorResponse(err).Code {
+		case minio.NoSuchUpload:
+			return nil, errNoResume(name, "its upload is gone")
+		case minio.AccessDenied:
+			return nil, errNoResume(name, "the credentials lack s3:ListMultipartUploadParts")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("go on with archive %q: %w", name, s.explain(err))
+		}
+		for _, p := range page.ObjectParts[:min(len(page.ObjectParts), len(m.Parts)-len(d.parts))] {
+			n := len(d.parts)
+			if p.PartNumber != n+1 || strings.Trim(p.ETag, `"`) != m.Parts[n] || p.Size != int64(d.room()) {
+				return nil, errNoResume(name, fmt.Sprintf("part %d of its upload is another", n+1))
+			}
+			d.parts = append(d.parts, minio.CompletePart{PartNumber: p.PartNumber, ETag: m.Parts[n]})
+		}
+		after, more = page.NextPartNumberMarker, page.IsTruncated
+	}
+	if len(d.parts) < len(m.Parts) {
+		return nil, errNoResume(name, "parts of its upload are missing")
+	}
+	if len(m.Tail) >= d.room() {
+		return nil, errNoResume(name, "its checkpoint was made with other parts")
+	}
+	_, _ = d.part.Write(m.Tail)
+	return d, nil
+}
+
+// Discard implements [Store].
+func (s *S3Store) Discard(ctx context.Context, name string) error {
+	if err := check(ctx, name); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the listing when this returns early
+	key := s.place.key(name)
+	for u := range s.client.ListIncompleteUploads(ctx, s.place.bucket, key, true) {
+		err := u.Err
+		if err == nil && u.Key == key {
+			err = s.client.AbortMultipartUpload(ctx, s.place.bucket, key, u.UploadID)
+		}
+		if err != nil && minio.ToErrorResponse(err).Code != minio.NoSuchUpload {
+			return fmt.Errorf("discard uploads of archive %q: %w", name, s.explain(err))
+		}
+	}
+	return ctx.Err()
 }
 
 // ready finds out before the work begins whether it could end well. It lists, because the

@@ -3,9 +3,10 @@ package snapshot
 import (
 	"bytes"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -25,6 +26,7 @@ type s3Draft struct {
 	upload string       // ID, "" before the first full part
 	parts  []minio.CompletePart
 	sent   chan error // the outcome of the part under way; nil without one
+	last   int        // parts at the last checkpoint
 	done   bool
 }
 
@@ -101,7 +103,7 @@ func (d *s3Draft) Commit() error {
 		return fmt.Errorf("commit archive %q: %w", d.name, os.ErrClosed)
 	}
 	if err := d.publish(); err != nil {
-		return errors.Join(err, d.Abort())
+		return err
 	}
 	d.done = true
 	return nil
@@ -127,6 +129,41 @@ func (d *s3Draft) publish() error {
 	if _, err := d.store.client.CompleteMultipartUpload(d.ctx, bucket, key, d.upload, d.parts, d.options()); err != nil {
 		return fmt.Errorf("complete archive %q: %w", d.name, d.store.explain(err))
 	}
+	return nil
+}
+
+// maxTail is how many bytes behind the last part a checkpoint holds at most.
+const maxTail = 2 << 20
+
+// Due implements [Draft]: when a part has just been filled, so that little of the next must be kept.
+func (d *s3Draft) Due() bool {
+	size := func(parts int) int64 { return int64(parts) * int64(d.store.part) } // that parts grow does not matter here
+	return d.part.Len() <= maxTail/2 && worth(size(len(d.parts)), size(d.last))
+}
+
+// Checkpoint implements [Draft].
+func (d *s3Draft) Checkpoint() (json.RawMessage, error) {
+	if len(d.parts) == 0 || d.part.Len() > maxTail {
+		return nil, nil
+	}
+	if err := d.settle(); err != nil {
+		return nil, err
+	}
+	d.last = len(d.parts)
+	m := s3Mark{Upload: d.upload, Tail: d.part.Bytes()}
+	for _, p := range d.parts {
+		m.Parts = append(m.Parts, strings.Trim(p.ETag, `"`))
+	}
+	return json.Marshal(m)
+}
+
+// Leave implements [Draft].
+func (d *s3Draft) Leave() error {
+	if d.done {
+		return nil
+	}
+	d.done = true
+	_ = d.settle() // a part that failed is behind the last checkpoint
 	return nil
 }
 

@@ -138,7 +138,7 @@ func (s *S3Store) explain(err error) error {
 		if s.anonymous() {
 			return invalid("no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a credentials file, or give the machine a role")
 		}
-		return fmt.Errorf("%w: %s: access denied: the credentials need s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket there", tasks.ErrRefused, s)
+		return fmt.Errorf("%w: %s: access denied: the credentials need s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket there (s3:ListMultipartUploadParts and s3:ListBucketMultipartUploads, too, for interrupted uploads)", tasks.ErrRefused, s)
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "IncorrectEndpoint", "InvalidRegion", "301 Moved Permanently":
 		right := ""
 		if answer.Region != "" {

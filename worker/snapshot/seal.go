@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,15 @@ func (s sealed) Create(ctx context.Context, name string) (Draft, error) {
 	return sealedDraft{d, w}, nil
 }
 
+// Resume implements [Store]. The state of an encryption holds its key, which belongs into no
+// checkpoint, so an encrypted archive begins anew.
+func (s sealed) Resume(ctx context.Context, name string, at json.RawMessage) (Draft, error) {
+	if len(s.keys.recipients) > 0 {
+		return nil, errNoResume(name, "it is encrypted")
+	}
+	return s.Store.Resume(ctx, name, at)
+}
+
 // sealedDraft writes through the encryption.
 type sealedDraft struct {
 	Draft
@@ -54,6 +64,12 @@ func (d sealedDraft) Commit() error {
 	}
 	return d.Draft.Commit()
 }
+
+// Due implements [Draft].
+func (sealedDraft) Due() bool { return false }
+
+// Checkpoint implements [Draft]: there is none of an encryption.
+func (sealedDraft) Checkpoint() (json.RawMessage, error) { return nil, nil }
 
 // Open implements [Store]. An archive that the keys do not open is refused with tasks.ErrRefused.
 func (s sealed) Open(ctx context.Context, name string) (Source, error) {

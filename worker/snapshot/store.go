@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
@@ -18,6 +19,13 @@ import (
 type Store interface {
 	// Create begins an archive. Nothing is to be seen under the name before Commit.
 	Create(ctx context.Context, name string) (Draft, error)
+	// Resume goes on with a draft of that name behind what it held at a Checkpoint; what was written
+	// after that is dropped. The draft's earlier writer may still be alive: then one of the two fails to
+	// commit, or the later one wins. When the draft is gone or cannot be gone on with, the error wraps
+	// tasks.ErrNotFound: begin anew.
+	Resume(ctx context.Context, name string, at json.RawMessage) (Draft, error)
+	// Discard drops the drafts of that name, whoever writes them: none can be committed after it.
+	Discard(ctx context.Context, name string) error
 	// Open reads the archive, or fails with tasks.ErrNotFound. What is read is what was opened,
 	// also while the name is replaced or deleted, or else an error.
 	Open(ctx context.Context, name string) (Source, error)
@@ -35,8 +43,16 @@ type Draft interface {
 	// Commit makes the archive durable and then visible under its name, in one step; an
 	// archive that had the name is replaced. After an error nothing was published, or all of it.
 	Commit() error
-	// Abort drops the draft. After Commit it does nothing, so that it can be deferred.
+	// Abort drops the draft. After Commit or Leave it does nothing, so that it can be deferred.
 	Abort() error
+	// Due reports whether so much was written since the last Checkpoint that another is worth its cost.
+	Due() bool
+	// Checkpoint returns what [Store.Resume] needs to go on behind all that was written so far, even
+	// when this process is killed: some bytes of JSON, up to a few megabytes. nil means that the draft
+	// cannot be gone on with from here.
+	Checkpoint() (json.RawMessage, error)
+	// Leave ends the writing but keeps the draft, for Resume. After Commit or Abort it does nothing.
+	Leave() error
 }
 
 // Source is an archive opened for reading: from its beginning to its end, or anywhere. Read
@@ -92,6 +108,20 @@ func (d Descriptor) Matches(s Summary) error {
 	return nil
 }
 
+// checkpointEvery is after how many bytes a checkpoint is due at first.
+const checkpointEvery = 16 << 20
+
+// worth reports whether what was written since the last checkpoint is worth another one. What a
+// checkpoint says grows with the archive, so they become rarer: at most a seventeenth is written twice.
+func worth(written, last int64) bool {
+	return written-last >= max(checkpointEvery, last/16)
+}
+
+// errNoResume: a draft cannot be gone on with.
+func errNoResume(name, why string) error {
+	return fmt.Errorf("go on with archive %q: %w: %s", name, tasks.ErrNotFound, why)
+}
+
 // Extension ends the names of archives.
 const Extension = ".stoker"
 
@@ -121,7 +151,11 @@ func (none) refuse() error {
 }
 
 func (n none) Create(context.Context, string) (Draft, error) { return nil, n.refuse() }
-func (n none) Open(context.Context, string) (Source, error)  { return nil, n.refuse() }
-func (n none) List(context.Context) ([]Object, error)        { return nil, n.refuse() }
-func (n none) Delete(context.Context, string) error          { return n.refuse() }
-func (none) String() string                                  { return "" }
+func (n none) Resume(context.Context, string, json.RawMessage) (Draft, error) {
+	return nil, n.refuse()
+}
+func (none) Discard(context.Context, string) error          { return nil }
+func (n none) Open(context.Context, string) (Source, error) { return nil, n.refuse() }
+func (n none) List(context.Context) ([]Object, error)       { return nil, n.refuse() }
+func (n none) Delete(context.Context, string) error         { return n.refuse() }
+func (none) String() string                                 { return "" }

@@ -44,7 +44,7 @@ func TestFileStoreOnDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	old := time.Now().Add(-25 * time.Hour)
+	old := time.Now().Add(-8 * 24 * time.Hour)
 	if err := os.Chtimes(filepath.Join(dir, ".r1.stoker.1.draft"), old, old); err != nil {
 		t.Fatal(err)
 	}

@@ -30,9 +30,9 @@ type Writer struct {
 
 // NewWriter begins an archive on w, which the caller buffers if small writes cost it.
 func NewWriter(w io.Writer, h Header) (*Writer, error) {
-	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	zip, err := newEncoder()
 	if err != nil {
-		return nil, fmt.Errorf("write archive: %w", err)
+		return nil, err
 	}
 	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h}
 	body, err := json.Marshal(h)
@@ -43,6 +43,14 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 		return nil, err
 	}
 	return out, out.putFrame(head{kind: kindHeader, raw: uint32(len(body))}, body)
+}
+
+func newEncoder() (*zstd.Encoder, error) {
+	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("write archive: %w", err)
+	}
+	return zip, nil
 }
 
 // Write adds entries, in order. An entry that no server could have held, or of more than
@@ -130,4 +138,37 @@ func (w *Writer) put(b []byte) error {
 	}
 	_, _ = w.sum.Write(b)
 	return nil
+}
+
+// writerState is a Writer between two blocks, but for its header.
+type writerState struct {
+	Size   int64  `json:"size"`
+	Sum    []byte `json:"sum"` // of everything written so far, as its digest marshals itself
+	Footer Footer `json:"footer"`
+	Index  []byte `json:"index"`
+}
+
+// state ends the block that is being filled and returns what resumeWriter needs to go on behind it.
+func (w *Writer) state() (writerState, error) {
+	if err := w.Flush(); err != nil {
+		return writerState{}, err
+	}
+	sum, err := w.sum.MarshalBinary()
+	if err != nil {
+		return writerState{}, fmt.Errorf("write archive: checksum: %w", err)
+	}
+	return writerState{Size: w.size, Sum: sum, Footer: w.footer, Index: w.index}, nil
+}
+
+// resumeWriter goes on with an archive on w, which stands behind what the state tells of.
+func resumeWriter(w io.Writer, h Header, s writerState) (*Writer, error) {
+	zip, err := newEncoder()
+	if err != nil {
+		return nil, err
+	}
+	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h, size: s.Size, footer: s.Footer, index: s.Index}
+	if err := out.sum.UnmarshalBinary(s.Sum); err != nil {
+		return nil, fmt.Errorf("write archive: checksum: %w", err)
+	}
+	return out, nil
 }

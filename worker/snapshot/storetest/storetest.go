@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,9 @@ func Run(t *testing.T, open func(t *testing.T) (store snapshot.Store, again func
 		"concurrency": concurrency,
 		"anywhere":    anywhere,
 		"large":       large,
+		"resume":      resume,
+		"zombie":      zombie,
+		"discard":     discard,
 	} {
 		t.Run(name, func(t *testing.T) {
 			store, again := open(t)
@@ -117,7 +121,10 @@ func names(t *testing.T, s, _ snapshot.Store) {
 		if _, err := s.Open(t.Context(), name); !errors.Is(err, tasks.ErrInvalid) {
 			t.Errorf("open %q: %v", name, err)
 		}
-		if err := s.Delete(t.Context(), name); !errors.Is(err, tasks.ErrInvalid) {
+		if _, err := s.Resume(t.Context(), name, nil); !errors.Is(err, tasks.ErrInvalid) && !errors.Is(err, tasks.ErrNotFound) {
+			t.Errorf("resume %q: %v", name, err)
+		}
+		if err := errors.Join(s.Delete(t.Context(), name), s.Discard(t.Context(), name)); !errors.Is(err, tasks.ErrInvalid) {
 			t.Errorf("delete %q: %v", name, err)
 		}
 	}
@@ -135,7 +142,10 @@ func cancelled(t *testing.T, s, _ snapshot.Store) {
 	_, createErr := s.Create(ctx, "r2.stoker")
 	_, openErr := s.Open(ctx, "r1.stoker")
 	_, listErr := s.List(ctx)
-	for what, err := range map[string]error{"create": createErr, "open": openErr, "list": listErr, "delete": s.Delete(ctx, "r1.stoker")} {
+	for what, err := range map[string]error{
+		"create": createErr, "open": openErr, "list": listErr, "delete": s.Delete(ctx, "r1.stoker"),
+		"discard": s.Discard(ctx, "r1.stoker"),
+	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a cancelled context: %v", what, err)
 		}
@@ -178,7 +188,7 @@ func anywhere(t *testing.T, s, other snapshot.Store) {
 
 // large writes more than a store may want to hold in memory, in pieces that fit nothing.
 func large(t *testing.T, s, other snapshot.Store) {
-	piece := noise(1<<20 - 7)
+	piece := noise(piece)
 	d, err := s.Create(t.Context(), "r1.stoker")
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +218,177 @@ func large(t *testing.T, s, other snapshot.Store) {
 		t.Errorf("abort: %v", err)
 	}
 	absent(t, other, "r2.stoker")
+}
+
+// piece is written until a checkpoint is due.
+const piece = 1<<20 - 7
+
+// untilDue writes to a draft until a checkpoint is due and returns it; nil when none ever is, as with
+// stores whose archives always begin anew.
+func untilDue(t *testing.T, d snapshot.Draft, text string) (written int, at json.RawMessage) {
+	t.Helper()
+	for written < len(text) && (written == 0 || !d.Due()) {
+		n, err := io.WriteString(d, text[written:min(written+piece, len(text))])
+		if written += n; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !d.Due() {
+		return written, nil
+	}
+	at, err := d.Checkpoint()
+	if err != nil || at == nil {
+		t.Fatalf("checkpoint %s, %v where one is due", at, err)
+	}
+	if d.Due() {
+		t.Error("another checkpoint is due at once")
+	}
+	return written, at
+}
+
+// resume goes on with a draft again and again, each time behind a checkpoint after which more was
+// written, as another process would.
+func resume(t *testing.T, s, other snapshot.Store) {
+	text := noise(58 << 20)
+	d, err := s.Create(t.Context(), "r1.stoker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := 0
+	for tries := range 4 {
+		n, at := untilDue(t, d, text[done:])
+		done += n
+		if at == nil && tries == 0 { // it never is
+			noResume(t, s, "r1.stoker", json.RawMessage(`{}`))
+			_ = d.Abort()
+			return
+		}
+		if at == nil {
+			break
+		}
+		if _, err := io.WriteString(d, "what nobody knows of "+noise(piece*(tries%2))); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Leave(); err != nil {
+			t.Fatalf("leave: %v", err)
+		}
+		if err := errors.Join(d.Abort(), d.Leave()); err != nil {
+			t.Errorf("after leaving: %v", err)
+		}
+		absent(t, other, "r1.stoker")
+		noResume(t, s, "r2.stoker", at)
+		s, other = other, s
+		for range 2 { // a process that dies at once costs nothing
+			if d, err = s.Resume(t.Context(), "r1.stoker", at); err != nil {
+				t.Fatalf("resume %d: %v", tries, err)
+			}
+			if err := d.Leave(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d, err = s.Resume(t.Context(), "r1.stoker", at); err != nil {
+			t.Fatalf("resume %d: %v", tries, err)
+		}
+	}
+	if _, err := io.WriteString(d, text[done:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, other, "r1.stoker"); got != text {
+		t.Errorf("read back %d bytes, wrote %d, or others", len(got), len(text))
+	}
+	if got := list(t, other); len(got) != 1 {
+		t.Errorf("list: %v", got)
+	}
+	for _, bad := range []string{``, `null`, `{}`, `[]`, `{"file":"../r1.stoker","size":1}`, `{"file":"r1.stoker","size":1}`, `{"upload":"none","parts":["x"]}`} {
+		noResume(t, s, "r1.stoker", json.RawMessage(bad))
+	}
+}
+
+func noResume(t *testing.T, s snapshot.Store, name string, at json.RawMessage) {
+	t.Helper()
+	if _, err := s.Resume(t.Context(), name, at); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("resume %s from %.60s: %v, want not found", name, at, err)
+	}
+}
+
+// zombie has a try that was taken for dead write on beside its retry: what is published is one's or the
+// other's, whole.
+func zombie(t *testing.T, s, other snapshot.Store) {
+	text := noise(18 << 20)
+	first, err := s.Create(t.Context(), "r1.stoker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.Abort() }()
+	n, at := untilDue(t, first, text)
+	if at == nil {
+		return // there is no going on
+	}
+	second, err := other.Resume(t.Context(), "r1.stoker", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Abort() }()
+	whole := map[string]bool{}
+	for i, d := range []snapshot.Draft{first, second} {
+		rest := strings.Repeat(fmt.Sprint(i), 17<<20)
+		whole[text[:n]+rest] = true
+		if _, err := io.WriteString(d, rest); err != nil {
+			t.Logf("write %d: %v", i, err)
+		}
+	}
+	published := 0
+	for i, d := range []snapshot.Draft{first, second} {
+		if err := d.Commit(); err != nil {
+			t.Logf("commit %d: %v", i, err)
+			continue
+		}
+		published++
+		if got := get(t, s, "r1.stoker"); !whole[got] {
+			t.Fatalf("commit %d publishes %d bytes that are neither's", i, len(got))
+		}
+	}
+	if published == 0 {
+		absent(t, s, "r1.stoker")
+	}
+}
+
+// discard drops the drafts of one name, whatever their writers think.
+func discard(t *testing.T, s, other snapshot.Store) {
+	text := noise(18 << 20)
+	put(t, s, "r1.stoker", "committed")
+	d, err := s.Create(t.Context(), "r1.stoker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Abort() }()
+	_, at := untilDue(t, d, text)
+	neighbour, err := s.Create(t.Context(), "r1.stoker.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = neighbour.Abort() }()
+	if _, err := io.WriteString(neighbour, text); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := other.Discard(t.Context(), "r1.stoker"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Commit(); err == nil {
+		t.Error("a draft that was discarded is committed")
+	}
+	noResume(t, other, "r1.stoker", at)
+	if err := neighbour.Commit(); err != nil {
+		t.Errorf("the neighbour: %v", err)
+	}
+	if got := get(t, other, "r1.stoker"); got != "committed" {
+		t.Errorf("the archive of that name is %.20q", got)
+	}
 }
 
 // noise is text that nothing can compress, the same every time.
