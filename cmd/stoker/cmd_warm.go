@@ -24,6 +24,7 @@ func (c *cli) warmCommand() *cobra.Command {
 	var file, sample string
 	var sources []string
 	var dryRun, wait bool
+	var p pace
 	cmd := &cobra.Command{
 		Use:   "warm ID",
 		Short: "Fill a release's namespace by the warm plan, and certify it",
@@ -51,9 +52,9 @@ func (c *cli) warmCommand() *cobra.Command {
 					return err
 				}
 				if dryRun {
-					return c.dryWarm(cmd.Context(), r, plan, a[0], sources)
+					return c.dryWarm(p.here(cmd.Context()), r, plan, a[0], sources)
 				}
-				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, By: c.by()})
+				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, Pace: p.Pace, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -72,6 +73,7 @@ func (c *cli) warmCommand() *cobra.Command {
 	f.StringVar(&sample, "sample", "100%", "share of the entries to warm: the smallest change first")
 	f.BoolVar(&dryRun, "dry-run", false, "only count what would be warmed")
 	f.BoolVar(&wait, "wait", false, "wait for the certificate")
+	paceFlag(cmd, &p, workersPace)
 	return cmd
 }
 

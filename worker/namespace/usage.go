@@ -36,7 +36,7 @@ func (c *Cache) Usage(ctx context.Context, release string) (u Usage, err error) 
 		return Usage{}, err
 	}
 	var weighed, bytes, others int64
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbCount})
 	for s, err := range w.slices(ctx, usageScript, nil, release, "", 0, c.tmpl.Prefix(release)+tasks.Reserved, weighOneIn) {
 		if err != nil {
 			return Usage{}, err

@@ -135,13 +135,13 @@ func (r *Runner) cutOnce(ctx context.Context, job tasks.Job, rec runRecord, plan
 		return nil, err
 	}
 	if st.cut != nil {
-		return st.cut.batches(p.Run, p.Release), nil
+		return st.cut.batches(p), nil
 	}
 	c, err := r.cut(ctx, job, rec, plan, p)
 	if err != nil {
 		return nil, err
 	}
-	batches := c.batches(p.Run, p.Release)
+	batches := c.batches(p)
 	return batches, rec.open(ctx, c, batches)
 }
 
