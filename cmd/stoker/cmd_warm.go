@@ -144,9 +144,18 @@ func (c *cli) dryWarm(ctx context.Context, r *rooms, plan *warm.Plan, id string,
 	return c.show(found, func(w io.Writer) {
 		var rows [][]string
 		for _, s := range found {
-			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), examples(s.Keys)})
+			memory := ""
+			if s.Kind == "carry" {
+				memory = size(s.Bytes)
+			}
+			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), memory, examples(s.Keys)})
 		}
-		table(w, []string{"SOURCE", "KIND", "ENTRIES", "FOR EXAMPLE"}, rows)
+		table(w, []string{"SOURCE", "KIND", "ENTRIES", "MEMORY", "FOR EXAMPLE"}, rows)
+		for _, s := range found {
+			if s.Refused != "" {
+				fmt.Fprintf(w, "%s would not begin: %s\n", s.Name, plain(s.Refused))
+			}
+		}
 	})
 }
 
@@ -201,6 +210,7 @@ func (c *cli) showRun(s warm.RunStatus) error {
 		if len(rows) > 0 {
 			table(w, []string{"SOURCE", "KIND", "PLANNED", "STORED", "EDITED MEANWHILE", "FAILED"}, rows)
 		}
+		printFailures(w, s)
 		fmt.Fprintf(w, "%s: %s", s.Release, s.Status)
 		if s.Certificate != nil {
 			fmt.Fprintf(w, ", %.1f%% of the plan is warm, %d entries in the namespace", 100*s.Certificate.Coverage, s.Certificate.Entries)
@@ -221,6 +231,18 @@ func (c *cli) showRun(s warm.RunStatus) error {
 		return fmt.Errorf("warm %q: %w: %s", s.Release, tasks.ErrRefused, s.Error)
 	}
 	return fmt.Errorf("warm %q: %s: %s", s.Release, s.Status, strings.Join(reasons(s), "; "))
+}
+
+// printFailures shows the first of what failed in each source.
+func printFailures(w io.Writer, s warm.RunStatus) {
+	if s.Certificate == nil {
+		return
+	}
+	for _, src := range s.Certificate.Sources {
+		for _, example := range src.Examples {
+			fmt.Fprintf(w, "failed in %s: %s\n", src.Name, plain(example))
+		}
+	}
 }
 
 func reasons(s warm.RunStatus) []string {

@@ -125,7 +125,7 @@ func (r *rooms) make() (err error) {
 	})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
-		Cache: r.ns, Tasks: r.client, Version: version,
+		Cache: r.ns, Tasks: r.client, Version: version, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
 	})
 	if err != nil {
 		return err

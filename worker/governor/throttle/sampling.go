@@ -2,10 +2,6 @@ package throttle
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -264,47 +260,4 @@ func (s *sampling) publish(ctx context.Context) {
 	if s.t.deps.Publish != nil {
 		_ = s.t.deps.Publish(ctx, s.t.Report()) // for eyes only
 	}
-}
-
-// ReadMemory returns a server's memory; its Limit is 0 when it has none or will not tell.
-func ReadMemory(ctx context.Context, c redis.Cmdable) (governor.Memory, error) {
-	info, err := c.Info(ctx, "memory").Result()
-	var refused redis.Error
-	if errors.As(err, &refused) {
-		return governor.Memory{}, nil
-	}
-	if err != nil {
-		return governor.Memory{}, fmt.Errorf("read the cache Redis's memory: %w", err)
-	}
-	var m governor.Memory
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		n, _ := strconv.ParseInt(value, 10, 64) // other fields are not numbers
-		switch name {
-		case "used_memory":
-			m.Used += n
-		case "mem_not_counted_for_evict": // buffers of replicas and of the AOF
-			m.Used -= n
-		case "maxmemory":
-			m.Limit = n
-		}
-	}
-	return m, nil
-}
-
-// Memory returns the memory of every server that holds keys.
-func Memory(ctx context.Context, cache redis.UniversalClient) ([]governor.Memory, error) {
-	found, err := primaries(ctx, cache)
-	if err != nil {
-		return nil, fmt.Errorf("read the cache Redis's memory: %w", err)
-	}
-	var all []governor.Memory
-	for _, c := range found {
-		m, err := ReadMemory(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, m)
-	}
-	return all, nil
 }
