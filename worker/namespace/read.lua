@@ -1,10 +1,12 @@
--- Reads one slice of a namespace: keys, types, expiries and values.
+-- Reads one slice of a namespace: keys, types, expiries and values. (fields.lua stands before it.)
 -- KEYS: the keys to read; none to take those of the next step of a SCAN
 -- ARGV: 1 cursor, 2 MATCH pattern, 3 COUNT (all three unused with KEYS),
 --       4 bytes above which a value is 'big', 5 bytes after which the rest is 'later'
 -- Returns {next cursor, item, …}; an item is one of
 --   {key, type, expiry, value}  expiry in Unix ms, -1 for never; value a string or the
 --                               collection's items, a DUMP payload for types not listed here
+--   {key, 'hash', expiry, value, expiries}  a hash some of whose fields expire: each field's
+--                               expiry in Unix ms, -1 for never
 --   {key, 'big'}                left out: to be read in chunks
 --   {key, 'later'}              left out: to be read by another call
 local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -16,6 +18,16 @@ local read = {
   set = function(key) return redis.call('SMEMBERS', key) end,
   zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
 }
+
+-- Expiries of a hash's fields, nil when none of them expires.
+local function expiriesof(key, flat)
+  local names = {}
+  for i = 1, #flat, 2 do names[#names + 1] = flat[i] end
+  local times = expiries(key, names) or {}
+  for _, at in ipairs(times) do
+    if at ~= -1 then return times end
+  end
+end
 
 local count = { hash = 'HLEN', list = 'LLEN', set = 'SCARD', zset = 'ZCARD' }
 
@@ -47,7 +59,10 @@ for _, key in ipairs(keys) do
       used = used + weight
       local expiry = redis.call('PEXPIRETIME', key)
       if read[kind] then
-        out[#out + 1] = { key, kind, expiry, read[kind](key) }
+        local value = read[kind](key)
+        if kind == 'string' or #value > 0 then -- a hash is there a little longer than its last field
+          out[#out + 1] = { key, kind, expiry, value, kind == 'hash' and expiriesof(key, value) or nil }
+        end
       else
         out[#out + 1] = { key, 'dump', expiry, redis.call('DUMP', key) }
       end
