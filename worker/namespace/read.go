@@ -17,7 +17,7 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 	if err := c.whole(release); err != nil {
 		return err
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbRead})
 	isIndex := func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }
 	isEntry := func(logical string) bool { return !strings.HasPrefix(logical, tasks.Reserved) }
 	if err := w.read(ctx, release, "", isEntry, fn); err != nil {
