@@ -8,6 +8,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/retire/verbtest"
 )
@@ -23,8 +25,9 @@ const (
 // and other. r9 is the release that a carry fills.
 type site struct {
 	*verbtest.World
-	pool string // what values are cut from
-	jobs int
+	pool  string // what values are cut from
+	jobs  int
+	paced map[tasks.Pace]*namespace.Cache
 }
 
 // loadScript fills keys from a pool: each value is a cut of it that no other value shares much of.
@@ -45,7 +48,7 @@ return ARGV[3]`
 
 // newSite loads the keys: a few seconds, and some 2.5 GB of the server's memory.
 func newSite(b *testing.B) *site {
-	s := &site{World: verbtest.New(b), pool: text(poolSize)}
+	s := &site{World: verbtest.New(b), pool: text(poolSize), paced: map[tasks.Pace]*namespace.Cache{}}
 	s.Create("live")
 	_, err := s.Ledger.Flip(b.Context(), "live", release.New, verbtest.By)
 	s.Must(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/restore"
@@ -40,7 +41,7 @@ func BenchmarkNamespaces(b *testing.B) {
 	b.Run("carry", s.benchCarry)
 	b.Run("snapshot", s.benchSnapshot)
 	b.Run("restore", s.benchRestore)
-	for _, pace := range []governor.Pace{governor.Normal, governor.Full} {
+	for _, pace := range []tasks.Pace{tasks.PaceNormal, tasks.PaceFull} {
 		b.Run("visitor/"+string(pace), func(b *testing.B) { s.benchVisitor(b, pace) })
 	}
 }
@@ -91,7 +92,7 @@ func median(of []float64) float64 {
 func (s *site) benchExpire(b *testing.B) {
 	refill := func() { s.rebirth("r1", release.Archived); s.load("r1") }
 	contest(b, entries,
-		contender{"stoker", refill, func() { s.expire(governor.Full) }},
+		contender{"stoker", refill, func() { s.expire(tasks.PaceFull) }},
 		contender{"cli", refill, func() { s.cliUnlink("r1") }},
 		contender{"go", refill, func() { s.goUnlink("r1") }},
 	)
@@ -105,7 +106,7 @@ func (s *site) benchCarry(b *testing.B) {
 	s.load("r1")
 	fresh := func() { s.Purge("r9"); s.rebirth("r9", release.New) }
 	contest(b, entries,
-		contender{"stoker", fresh, func() { s.carry(governor.Full) }},
+		contender{"stoker", fresh, func() { s.carry(tasks.PaceFull) }},
 		contender{"dump-restore", fresh, func() { s.goDumpRestore("r1", "r9") }},
 	)
 	s.wantEntries("r9", entries)
@@ -117,7 +118,7 @@ func (s *site) benchSnapshot(b *testing.B) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
 	contest(b, entries,
-		contender{"stoker", nil, func() { s.snapshot(governor.Full) }},
+		contender{"stoker", nil, func() { s.snapshot(tasks.PaceFull) }},
 		contender{"read", nil, func() { s.goRead("r1") }},
 	)
 }
@@ -127,19 +128,30 @@ func (s *site) benchSnapshot(b *testing.B) {
 func (s *site) benchRestore(b *testing.B) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
-	s.snapshot(governor.Full)
+	s.snapshot(tasks.PaceFull)
 	pipe := s.writePipe("r1")
 	contest(b, entries,
-		contender{"stoker", s.archive, func() { s.rollback(governor.Full) }},
+		contender{"stoker", s.archive, func() { s.rollback(tasks.PaceFull) }},
 		contender{"cli-pipe", func() { s.Purge("r1") }, func() { s.cliPipe(pipe) }},
 	)
 	s.wantEntries("r1", entries)
 }
 
+const headroom = 0.1 // the default
+
 // What the benchmark asks of the rooms, each as a task of a worker would.
 
-func (s *site) cache(pace governor.Pace) *namespace.Cache {
-	return namespace.New(s.Client, s.Template, s.Keys, func() namespace.Pacer { return governor.New(pace) })
+// cache returns access to the namespaces at a pace, until the benchmark ends.
+func (s *site) cache(pace tasks.Pace) *namespace.Cache {
+	if c, ok := s.paced[pace]; ok {
+		return c
+	}
+	t := throttle.New(throttle.Deps{Config: governor.Config{Pace: pace, MemoryHeadroom: headroom}, Cache: s.Client})
+	s.T.Cleanup(t.Close)
+	s.paced[pace] = namespace.New(s.Client, s.Template, s.Keys, func(ctx context.Context, w namespace.Work) namespace.Pacer {
+		return t.Pacer(ctx, throttle.Work(w))
+	})
+	return s.paced[pace]
 }
 
 func (s *site) job(work string) *verbtest.Job {
@@ -147,7 +159,7 @@ func (s *site) job(work string) *verbtest.Job {
 	return verbtest.NewJob(fmt.Sprint(work, s.jobs))
 }
 
-func (s *site) retirer(pace governor.Pace) *retire.Retirer {
+func (s *site) retirer(pace tasks.Pace) *retire.Retirer {
 	return retire.New(retire.Rooms{
 		App: verbtest.App, Template: s.Template, Ledger: s.Ledger, Log: s.Log, Cache: s.cache(pace), Store: s.Store,
 		Rule: release.Rule{Standby: 1, Archived: 1}, Server: retire.ServerVersion(s.Client), Logger: s.Logger,
@@ -155,12 +167,12 @@ func (s *site) retirer(pace governor.Pace) *retire.Retirer {
 }
 
 // expire takes the archived release r1 to expired.
-func (s *site) expire(pace governor.Pace) {
+func (s *site) expire(pace tasks.Pace) {
 	_, err := s.retirer(pace).Expire(s.T.Context(), s.job("expire"), tasks.Expire{Release: "r1", By: verbtest.By})
 	s.Must(err)
 }
 
-func (s *site) snapshot(pace governor.Pace) {
+func (s *site) snapshot(pace tasks.Pace) {
 	d, err := s.retirer(pace).Snapshot(s.T.Context(), s.job("snapshot"), "r1")
 	s.Must(err)
 	if d.Entries != entries {
@@ -168,11 +180,11 @@ func (s *site) snapshot(pace governor.Pace) {
 	}
 }
 
-func (s *site) rollback(pace governor.Pace) {
+func (s *site) rollback(pace tasks.Pace) {
 	r := restore.New(restore.Rooms{
 		Template: s.Template, Ledger: s.Ledger, Log: s.Log, Applier: s.Applier, Cache: s.cache(pace), Store: s.Store,
 		Server: restore.RedisServer{Client: s.Client, Keys: s.Keys}, Scratches: restore.Scratches{Queue: s.Client, Keys: s.Keys},
-		Headroom: 0.1, Logger: s.Logger,
+		Headroom: headroom, Logger: s.Logger,
 	})
 	report, err := r.Rollback(s.T.Context(), s.job("rollback"), tasks.Rollback{To: "r1", By: verbtest.By})
 	s.Must(err)
@@ -189,11 +201,11 @@ certificate: {coverage: 99%, sample: 200}
 `
 
 // carry warms r9 from r1.
-func (s *site) carry(pace governor.Pace) {
+func (s *site) carry(pace tasks.Pace) {
 	ctx, run, batches := s.T.Context(), "run-"+s.job("").ID(), &queued{}
 	runner, err := warm.New(warm.Config{WarmBatch: 100}, warm.Deps{
 		Queue: s.Client, Keys: s.Keys, Ledger: s.Ledger, Log: s.Log, Check: s.Log.Journal, Replay: s.Applier,
-		Cache: s.cache(pace), Tasks: batches, Version: "test",
+		Cache: s.cache(pace), Tasks: batches, Version: "test", Room: throttle.Room{Cache: s.Client, Headroom: headroom},
 	})
 	s.Must(err)
 	s.Must(s.Client.HSet(ctx, s.Keys.Run(run), "release", "r9", "plan", carryPlan, "status", "queued").Err())

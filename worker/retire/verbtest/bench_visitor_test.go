@@ -16,7 +16,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/release"
 )
 
@@ -156,7 +156,7 @@ func (v *visitor) leave() {
 
 // benchVisitor reports a visitor's p99 alone and during each of the works, in milliseconds, and
 // how often the one is the other.
-func (s *site) benchVisitor(b *testing.B, pace governor.Pace) {
+func (s *site) benchVisitor(b *testing.B, pace tasks.Pace) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
 	works := []struct {
