@@ -3,6 +3,7 @@ package namespace
 import (
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/alphanode/stoker/tasks"
@@ -26,13 +27,9 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 	return w.read(ctx, release, tasks.TagPrefix(), isIndex, fn)
 }
 
-// read hands out what is kept of the keys under a logical prefix.
+// read hands out what is kept of the keys under a logical prefix, while the next slice is read.
 func (w *work) read(ctx context.Context, release, prefix string, kept func(logical string) bool, fn func([]tasks.Entry) error) error {
-	for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
-		if err != nil {
-			return err
-		}
-		entries, err := w.entries(ctx, release, s.reply, kept)
+	for entries, err := range ahead(w.parsed(ctx, release, prefix, kept)) {
 		if err != nil {
 			return err
 		}
@@ -44,6 +41,21 @@ func (w *work) read(ctx context.Context, release, prefix string, kept func(logic
 		}
 	}
 	return nil
+}
+
+// parsed returns the entries of each slice.
+func (w *work) parsed(ctx context.Context, release, prefix string, kept func(logical string) bool) iter.Seq2[[]tasks.Entry, error] {
+	return func(yield func([]tasks.Entry, error) bool) {
+		for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
+			var entries []tasks.Entry
+			if err == nil {
+				entries, err = w.entries(ctx, release, s.reply, kept)
+			}
+			if !yield(entries, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // entries turns a reply of the read script into entries, and fetches those it left out.
