@@ -221,6 +221,10 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 // stride is a pacer that makes many small slices.
 type stride int
 
-func (s stride) Next(time.Duration, int) (int, time.Duration) { return int(s), 0 }
+func (s stride) Size() int { return int(s) }
 
-func small() namespace.Pacer { return stride(7) }
+func (stride) Wait(ctx context.Context) error { return ctx.Err() }
+
+func (stride) Done(time.Duration, int) {}
+
+func small(context.Context, namespace.Work) namespace.Pacer { return stride(7) }

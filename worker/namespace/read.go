@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -40,7 +41,7 @@ func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(en
 	if err != nil {
 		return err
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbRead})
 	for ; pass < len(readPasses); pass, at = pass+1, 0 {
 		if err := w.read(ctx, release, pass, at, fn); err != nil {
 			return err
@@ -74,32 +75,49 @@ func parseReadCursor(s string) (pass int, at uint64, err error) {
 	return pass, at, nil
 }
 
-// read does one pass of a reading, from a SCAN's cursor on.
+// read does one pass of a reading, from a SCAN's cursor on: a slice is handed out while the next one is
+// read.
 func (w *work) read(ctx context.Context, release string, pass int, at uint64, fn func([]tasks.Entry, string) error) error {
-	p := readPasses[pass]
-	for s, err := range w.slices(ctx, readScript, nil, release, p.prefix, at, bigValue, sliceBytes) {
+	for s, err := range ahead(w.parsed(ctx, release, pass, at)) {
 		if err != nil {
 			return err
 		}
-		if s.restarted {
-			return ErrRestarted
-		}
-		entries, err := w.entries(ctx, release, s.reply, p.kept)
-		if err != nil {
-			return err
-		}
-		if len(entries) == 0 {
+		if len(s.entries) == 0 {
 			continue
 		}
-		next := readCursor(pass, s.next)
-		if s.next == 0 {
-			next = readCursor(pass+1, 0)
-		}
-		if err := fn(entries, next); err != nil {
+		if err := fn(s.entries, s.next); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// parsed is what a slice of a reading holds.
+type parsed struct {
+	entries []tasks.Entry
+	next    string // the cursor behind them
+}
+
+// parsed returns the entries of each slice of a pass.
+func (w *work) parsed(ctx context.Context, release string, pass int, at uint64) iter.Seq2[parsed, error] {
+	p := readPasses[pass]
+	return func(yield func(parsed, error) bool) {
+		for s, err := range w.slices(ctx, readScript, nil, release, p.prefix, at, bigValue, sliceBytes) {
+			var out parsed
+			if err == nil && s.restarted {
+				err = ErrRestarted
+			}
+			if err == nil {
+				out.entries, err = w.entries(ctx, release, s.reply, p.kept)
+			}
+			if out.next = readCursor(pass, s.next); s.next == 0 {
+				out.next = readCursor(pass+1, 0)
+			}
+			if !yield(out, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // entries turns a reply of the read script into entries, and fetches those it left out.

@@ -26,7 +26,7 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 	if err := c.whole(release); err != nil {
 		return nil, err
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbCount})
 	pattern := c.tmpl.Match(release, "")
 	seen := make(map[string]bool, n)
 	// From the random place to the table's end, then from its beginning: at the latest what came
@@ -80,7 +80,7 @@ func (c *Cache) Get(ctx context.Context, release string, logical []string) (entr
 	for i, l := range logical {
 		keys[i] = c.tmpl.Key(release, l)
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbRead})
 	reply, err := w.again(ctx, keys)
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, no
 		return tags, nil
 	}
 	seen := map[string]bool{} // SCAN may return a key twice
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbTags})
 	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
 		if err != nil {
 			return nil, err

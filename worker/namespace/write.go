@@ -52,7 +52,7 @@ func (c *Cache) Write(ctx context.Context, release string, entries []tasks.Entry
 			}
 		}
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbWrite, Adds: true})
 	for _, e := range indexes {
 		if err := w.add(ctx, c.tmpl.Key(release, e.Key), e); err != nil {
 			return err
@@ -113,7 +113,7 @@ func (c *Cache) put(ctx context.Context, release string, indexes map[string][]re
 	if len(values)+len(big) == 0 {
 		return nil
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbPut, Adds: true})
 	var adds []*redis.IntCmd
 	err := w.run(ctx, c.client, max(len(values), 1), func(p redis.Pipeliner) {
 		adds = adds[:0]
