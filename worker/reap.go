@@ -20,6 +20,9 @@ type Marks struct {
 	Tags    TagCopier
 	// Gone reports whether a task has come to its end; [Queues.Gone] does.
 	Gone func(ctx context.Context, id string) (bool, error)
+	// Forsake drops what a reader wrote that will never be finished, before the reader is closed; nil
+	// drops nothing. retire.Retirer.Forsake does.
+	Forsake func(ctx context.Context, reader string, mark invalidation.Mark) error
 }
 
 var _ Reaper = Marks{}
@@ -49,14 +52,15 @@ func (m Marks) Reap(ctx context.Context) (int, error) {
 	return closed + n, errors.Join(append(failed, err)...)
 }
 
-// reapReaders ends readers that would hold the log back for ever. They have written nothing.
+// reapReaders ends readers that would hold the log back for ever. They have written to no namespace.
 func (m Marks) reapReaders(ctx context.Context) (int, error) {
 	readers, err := m.Log.OpenReaders(ctx)
 	if err != nil {
 		return 0, err
 	}
 	closed := 0
-	for _, reader := range readers {
+	var failed []error
+	for reader, mark := range readers {
 		task := reader
 		if at := strings.LastIndexByte(reader, '/'); at >= 0 {
 			task = reader[:at] // behind the slash stands the release that is read
@@ -68,12 +72,18 @@ func (m Marks) reapReaders(ctx context.Context) (int, error) {
 		if !gone {
 			continue
 		}
+		// A store that does not answer must not hold the log back.
+		if m.Forsake != nil {
+			if err := m.Forsake(ctx, reader, mark); err != nil {
+				failed = append(failed, fmt.Errorf("reader %q: %w", reader, err))
+			}
+		}
 		if err := m.Log.CloseReader(ctx, reader); err != nil {
 			return closed, err
 		}
 		closed++
 	}
-	return closed, nil
+	return closed, errors.Join(failed...)
 }
 
 func (m Marks) reap(ctx context.Context, id string, live []string) (int, error) {

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -50,12 +52,26 @@ func TestReap(t *testing.T) {
 	if _, err := applier.Apply(ctx); err != nil {
 		t.Fatal(err)
 	}
+	for _, reader := range []string{"dead/r1", "alive/r1"} {
+		if _, err := log.OpenReader(ctx, "r1", reader); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.Set(ctx, tmpl.Key("r1", "post:1"), "read before the edit, written after it", 0) // and then its writer died
 
+	var forsaken []string
+	down := errors.New("the store does not answer")
 	marks := Marks{Ledger: ledger, Log: log, Applier: applier, Tags: noTags{},
-		Gone: func(_ context.Context, id string) (bool, error) { return id == "dead", nil }}
-	if n, err := marks.Reap(ctx); n != 1 || err != nil {
-		t.Errorf("reaped %d, %v; want 1", n, err)
+		Gone: func(_ context.Context, id string) (bool, error) { return id == "dead", nil },
+		Forsake: func(_ context.Context, reader string, m invalidation.Mark) error {
+			forsaken = append(forsaken, fmt.Sprint(reader, m.Number > 0))
+			return down
+		}}
+	if n, err := marks.Reap(ctx); n != 2 || !errors.Is(err, down) {
+		t.Errorf("reaped %d, %v; want a writer and a reader, and what the store says", n, err)
+	}
+	if readers, err := log.OpenReaders(ctx); err != nil || len(readers) != 1 || readers["alive/r1"].Number == 0 || fmt.Sprint(forsaken) != "[dead/r1true]" {
+		t.Errorf("open readers after the reap: %v, %v; forsaken %v", readers, err, forsaken)
 	}
 	if n := c.Exists(ctx, tmpl.Key("r1", "post:1")).Val(); n != 0 {
 		t.Error("the dead writer's stale value is still there")

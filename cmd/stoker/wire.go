@@ -281,7 +281,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeWatch:          worker.Watch(r.monitor),
 		},
 		Applier: r.applier,
-		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone},
+		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone, Forsake: r.retirer.Forsake},
 		Refresh: r.refresh,
 		Witness: r.log,
 		Log:     r.logger,

@@ -130,6 +130,15 @@ func (l *Log) close(ctx context.Context, kept, who string) error {
 
 // OpenMarks returns the unfinished writers of a namespace with their marks.
 func (l *Log) OpenMarks(ctx context.Context, release string) (map[string]Mark, error) {
+	return l.openMarks(ctx, l.keys.Marks(release))
+}
+
+// OpenReaders returns the unfinished readers with their marks.
+func (l *Log) OpenReaders(ctx context.Context) (map[string]Mark, error) {
+	return l.openMarks(ctx, l.keys.Readers())
+}
+
+func (l *Log) openMarks(ctx context.Context, kept string) (map[string]Mark, error) {
 	epoch, err := l.queue.HGet(ctx, l.keys.LogMeta(), "epoch").Result()
 	if err == redis.Nil {
 		return nil, nil
@@ -137,24 +146,15 @@ func (l *Log) OpenMarks(ctx context.Context, release string) (map[string]Mark, e
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
-	open, err := l.queue.ZRangeWithScores(ctx, l.keys.Marks(release), 0, -1).Result()
+	open, err := l.queue.ZRangeWithScores(ctx, kept, 0, -1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read open marks of %q: %w", release, err)
+		return nil, fmt.Errorf("read open marks in %q: %w", kept, err)
 	}
 	marks := make(map[string]Mark, len(open))
 	for _, z := range open {
 		marks[z.Member.(string)] = Mark{Number: int64(z.Score), Epoch: epoch}
 	}
 	return marks, nil
-}
-
-// OpenReaders returns the unfinished readers.
-func (l *Log) OpenReaders(ctx context.Context) ([]string, error) {
-	readers, err := l.queue.ZRange(ctx, l.keys.Readers(), 0, -1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read open readers: %w", err)
-	}
-	return readers, nil
 }
 
 // Check reports for each entry whether it was invalidated after m.

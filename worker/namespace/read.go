@@ -11,8 +11,8 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
-// ErrRestarted: the server is not the process that gave the cursor, so the reading cannot go on from
-// there: begin again, with the cursor "".
+// ErrRestarted: the server is not the process that gave the cursor, or this program is of another
+// version than the one it was given to, so the reading cannot go on from there: begin again, with "".
 var ErrRestarted = errors.New("the cache Redis restarted, or another took its place, while it was read")
 
 // Read hands out the release's namespace slice by slice: first the entries, then the tag indexes;
@@ -70,7 +70,7 @@ func parseReadCursor(s string) (pass int, at uint64, err error) {
 	pass, passErr := strconv.Atoi(before)
 	at, atErr := strconv.ParseUint(after, 10, 64)
 	if passErr != nil || atErr != nil || pass < 0 || pass > len(readPasses) {
-		return 0, 0, fmt.Errorf("%w: cursor %q is not one of a reading", tasks.ErrInvalid, s)
+		return 0, 0, fmt.Errorf("%w (cursor %q)", ErrRestarted, s)
 	}
 	return pass, at, nil
 }

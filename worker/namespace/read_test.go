@@ -331,8 +331,8 @@ func TestReadFrom(t *testing.T) {
 		t.Errorf("read %d entries, want %d", len(got), len(want))
 	}
 	never := func([]tasks.Entry, string) error { t.Error("read from nowhere"); return nil }
-	wantErr(t, "no cursor", f.ReadFrom(ctxOf(t), "r1", "nonsense", never), tasks.ErrInvalid)
-	wantErr(t, "no such pass", f.ReadFrom(ctxOf(t), "r1", "3.0", never), tasks.ErrInvalid)
+	wantErr(t, "no cursor", f.ReadFrom(ctxOf(t), "r1", "nonsense", never), namespace.ErrRestarted)
+	wantErr(t, "no such pass", f.ReadFrom(ctxOf(t), "r1", "3.0", never), namespace.ErrRestarted)
 	f.do("CONFIG", "SET", "save", "3600 1")
 	server.Restart()
 	wantErr(t, "another process's cursor", f.ReadFrom(ctxOf(t), "r1", middle, never), namespace.ErrRestarted)

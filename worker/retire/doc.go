@@ -8,6 +8,28 @@
 //	refuse when the release has moved since step 1: a purge may have run under the reading
 //	record the descriptor, then delete the archive recorded before, then CloseReader
 //
+// Now and then, in the middle of the reading, the job keeps a checkpoint: the state of draft and
+// archive, and the cursor of the reading. A retry goes on from the last one, and reads and uploads
+// only what follows it. Its archive is as good as one that was read in one go:
+//
+//   - The reader has stayed open, so the mark is the first try's. Every entry in the archive was
+//     read after that mark from a live namespace, before or after the kill, and a restore replays
+//     every invalidation since. A snapshot is of no single moment anyway: one try takes minutes, too.
+//   - A key that is there throughout is found: a SCAN's cursor means the same after the kill, as long
+//     as the server is the same process. When it is not, all entries would come again; then the
+//     archive begins anew, so that it is never twice as large as it should be.
+//   - The indexes are read after all entries, whichever try read those.
+//   - When the release has moved since the first try began, a purge may have run in between, so the
+//     archive begins anew, as it does when the draft or a part of it is not what it was.
+//   - Whatever went wrong, what is recorded was read back first, every byte of it.
+//
+// An archive that is published but not recorded is read back and recorded by the retry. An encrypted
+// one begins anew: the state of an encryption holds its key. What a task has written that is gone for
+// good is dropped when its reader is closed (Forsake).
+//
+// An archive may still hold an entry twice, since SCAN may return a key twice. A restore writes both,
+// the later one last; a drill holds the later one against the namespace; counts count both.
+//
 // # Archive (standby → archived) and expire (→ expired)
 //
 //  1. a verified snapshot that is not older than the release's standby (archive only)

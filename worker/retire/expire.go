@@ -26,12 +26,6 @@ type Skipped struct {
 	Why     string `json:"why"`
 }
 
-// goal is the cursor of an expiry by name: what the release was to reach when it was asked for.
-type goal struct {
-	Release string        `json:"release"`
-	To      release.State `json:"to"`
-}
-
 // Expire takes one named release further (standby → archived, or → expired without a snapshot;
 // archived → expired), or all that the retention rule gives up. By name, what a guard refuses
 // is an error that wraps tasks.ErrRefused; by rule it is skipped, and one release's failure does
@@ -71,19 +65,18 @@ func (r *Retirer) intended(ctx context.Context, job tasks.Job, p tasks.Expire) (
 	if p.Release == "" {
 		return r.steps(ctx, p)
 	}
-	var g goal
-	found, err := job.Load(ctx, &g)
-	if err != nil {
+	var c cursor
+	if _, err := job.Load(ctx, &c); err != nil {
 		return nil, err
 	}
-	if found && g.Release == p.Release {
-		return []Step{{Release: g.Release, To: g.To}}, nil
+	if c.Release == p.Release {
+		return []Step{{Release: c.Release, To: c.To}}, nil
 	}
 	steps, err := r.steps(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	return steps, job.Save(ctx, goal{steps[0].Release, steps[0].To})
+	return steps, job.Save(ctx, cursor{Release: steps[0].Release, To: steps[0].To})
 }
 
 // bring takes a release to where a step wants it, from wherever an earlier try left it.

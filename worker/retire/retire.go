@@ -34,7 +34,7 @@ type Log interface {
 
 // Cache is what this room needs of namespace.Cache.
 type Cache interface {
-	Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error
+	ReadFrom(ctx context.Context, release, cursor string, fn func(entries []tasks.Entry, next string) error) error
 	SetFence(ctx context.Context, release, token string) error
 	Purge(ctx context.Context, release, token string, progress func(deleted int64)) (int64, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)

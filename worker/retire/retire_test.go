@@ -135,8 +135,8 @@ type movingCache struct {
 	move func()
 }
 
-func (c movingCache) Read(ctx context.Context, id string, fn func([]tasks.Entry) error) error {
-	err := c.Cache.Read(ctx, id, fn)
+func (c movingCache) ReadFrom(ctx context.Context, id, cursor string, fn func([]tasks.Entry, string) error) error {
+	err := c.Cache.ReadFrom(ctx, id, cursor, fn)
 	c.move()
 	return err
 }
@@ -175,8 +175,8 @@ func TestSnapshotFailsAtEveryStep(t *testing.T) {
 		job := verbtest.NewJob("a")
 		job.F = f
 		_, err = retire.New(rooms(w, f)).Snapshot(t.Context(), job, "r1")
-		if err == nil && f.Fired != "" {
-			t.Error("a failed call is no error")
+		if err == nil && f.Fired != "" && f.Fired != "Store.Discard" { // which is only tidiness
+			t.Errorf("a failed %s is no error", f.Fired)
 		}
 		job.F = &verbtest.Faults{}
 		_, err = retire.New(rooms(w, nil)).Snapshot(t.Context(), job, "r1")
@@ -367,7 +367,7 @@ func TestExpireFailsAtEveryStep(t *testing.T) {
 				job := verbtest.NewJob("x")
 				job.F = f
 				_, err := retire.New(rooms(w, f)).Expire(t.Context(), job, p)
-				if err == nil && f.Fired != "" && !f.After && !strings.HasPrefix(f.Fired, "Ledger.Move") {
+				if err == nil && f.Fired != "" && !f.After && !strings.HasPrefix(f.Fired, "Ledger.Move") && f.Fired != "Store.Discard" {
 					t.Errorf("a failed %s is no error", f.Fired)
 				}
 				if len(w.Entries("r1")) < len(before) && w.State("r1").Live() {

@@ -42,7 +42,10 @@ func (r *Retirer) snapshot(ctx context.Context, job tasks.Job, id string) (snaps
 	}
 	// An earlier try may have recorded its archive without learning of it.
 	if d.Name != name || r.verify(ctx, d) != nil {
-		if d, err = r.write(ctx, job, rec, mark, name); err != nil {
+		var kept bool
+		if d, kept, err = r.write(ctx, job, rec, mark, name); err != nil && kept {
+			return snapshot.Descriptor{}, err
+		} else if err != nil {
 			return snapshot.Descriptor{}, errors.Join(err, r.Log.CloseReader(context.WithoutCancel(ctx), reader(job, id)))
 		}
 		// An error may hide a success, so the archive and the reader stay: a retry has the
@@ -77,58 +80,13 @@ func (r *Retirer) mayRead(rec release.Record) error {
 	return r.sameTemplate(rec)
 }
 
-// write makes and verifies the archive, and drops it when that fails.
-func (r *Retirer) write(ctx context.Context, job tasks.Job, rec release.Record, mark invalidation.Mark, name string) (snapshot.Descriptor, error) {
-	server, err := r.Server(ctx)
+// write makes and verifies the archive. When it fails and kept is true, the reader must stay open.
+func (r *Retirer) write(ctx context.Context, job tasks.Job, rec release.Record, mark invalidation.Mark, name string) (d snapshot.Descriptor, kept bool, err error) {
+	w, err := r.writer(ctx, job, rec, mark, name)
 	if err != nil {
-		return snapshot.Descriptor{}, err
+		return snapshot.Descriptor{}, false, err
 	}
-	fields, err := r.Cache.FieldExpiries(ctx)
-	if err != nil {
-		return snapshot.Descriptor{}, err
-	}
-	var d snapshot.Descriptor
-	wrote, err := r.publish(ctx, job, name, snapshot.Header{
-		App: r.App, Release: rec.ID, Prefix: tasks.Bytes(r.Template.Prefix(rec.ID)),
-		Mark: mark.Number, Epoch: mark.Epoch, Server: server, Created: r.Now().UTC(), Fields: fields,
-	})
-	if err == nil {
-		d = snapshot.Describe(wrote, name, r.Store.String(), r.Now().UTC())
-		err = r.verify(ctx, d)
-	}
-	if err == nil {
-		d.Replaces, err = r.replaces(ctx, rec, d)
-	}
-	if err != nil {
-		return d, errors.Join(err, r.Store.Delete(context.WithoutCancel(ctx), name))
-	}
-	return d, nil
-}
-
-func (r *Retirer) publish(ctx context.Context, job tasks.Job, name string, h snapshot.Header) (snapshot.Summary, error) {
-	draft, err := r.Store.Create(ctx, name)
-	if err != nil {
-		return snapshot.Summary{}, err
-	}
-	defer func() { _ = draft.Abort() }() // nothing to drop after Commit
-	w, err := snapshot.NewWriter(draft, h)
-	if err != nil {
-		return snapshot.Summary{}, err
-	}
-	var done int64
-	err = r.Cache.Read(ctx, h.Release, func(entries []tasks.Entry) error {
-		done += int64(len(entries))
-		job.Progress("snapshot "+h.Release, done, 0)
-		return errors.Join(w.Write(entries...), interrupted(ctx, job))
-	})
-	if err != nil {
-		return snapshot.Summary{}, err
-	}
-	s, err := w.Close()
-	if err != nil {
-		return snapshot.Summary{}, err
-	}
-	return s, draft.Commit()
+	return w.archive(ctx)
 }
 
 // verify reads the archive back and holds it against its description.

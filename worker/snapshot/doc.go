@@ -79,6 +79,7 @@
 //
 // A [Store] holds archives by name: in a directory ([FileStore]) or in a bucket ([S3Store]). [Open]
 // makes one from a URL; package storetest holds the contract that every implementation passes.
+// An [Archiving] is an archive on its way into a store, and can be gone on with by another process.
 // [Seal] puts encryption around any of them, so that an archive lies in the store as an age file
 // whose content is the archive; everything else in this project sees the archive only. There the
 // encryption finds forgers too: nobody without a key can change an archive unseen.

@@ -212,6 +212,13 @@ func (c Cache) Read(ctx context.Context, id string, fn func([]tasks.Entry) error
 	})
 }
 
+// ReadFrom fails as told, at every slice.
+func (c Cache) ReadFrom(ctx context.Context, id, cursor string, fn func([]tasks.Entry, string) error) error {
+	return c.Cache.ReadFrom(ctx, id, cursor, func(entries []tasks.Entry, next string) error {
+		return c.F.Do("Cache.ReadFrom", func() error { return fn(entries, next) })
+	})
+}
+
 // Write fails as told, after half of the entries.
 func (c Cache) Write(ctx context.Context, id string, entries []tasks.Entry) error {
 	half := entries[len(entries)/2:]
@@ -264,6 +271,17 @@ func (s Store) Create(ctx context.Context, name string) (d snapshot.Draft, err e
 	return draft{d, s.F}, err
 }
 
+// Resume fails as told.
+func (s Store) Resume(ctx context.Context, name string, at json.RawMessage) (d snapshot.Draft, err error) {
+	err = s.F.Do("Store.Resume", func() error { d, err = s.Store.Resume(ctx, name, at); return err })
+	return draft{d, s.F}, err
+}
+
+// Discard fails as told.
+func (s Store) Discard(ctx context.Context, name string) error {
+	return s.F.Do("Store.Discard", func() error { return s.Store.Discard(ctx, name) })
+}
+
 // Open fails as told.
 func (s Store) Open(ctx context.Context, name string) (r snapshot.Source, err error) {
 	err = s.F.Do("Store.Open", func() error { r, err = s.Store.Open(ctx, name); return err })
@@ -275,12 +293,20 @@ func (s Store) Delete(ctx context.Context, name string) error {
 	return s.F.Do("Store.Delete", func() error { return s.Store.Delete(ctx, name) })
 }
 
+// draft is a draft with faults, of which a checkpoint is always due.
 type draft struct {
 	snapshot.Draft
 	f *Faults
 }
 
 func (d draft) Commit() error { return d.f.Do("Draft.Commit", d.Draft.Commit) }
+
+func (d draft) Due() bool { return true }
+
+func (d draft) Checkpoint() (at json.RawMessage, err error) {
+	err = d.f.Do("Draft.Checkpoint", func() error { at, err = d.Draft.Checkpoint(); return err })
+	return at, err
+}
 
 func (d draft) Abort() error {
 	if d.Draft == nil {
