@@ -21,13 +21,16 @@ bench: tools ## every timed claim, each against a peer in the same run
 model: ## the protocol's model at length: 100,000 histories, and every rule broken on purpose
 	STOKER_TEST_HISTORIES=100000 go test -timeout 60m -run 'NoHistory|TheModel' -v ./worker/invalidation
 
-fuzz: ## every decoder, half a minute each
+FUZZ_TIME = 30s
+fuzz: ## every decoder, half a minute each (FUZZ_TIME=10m for longer)
 	@for target in $$(grep -rlE '^func Fuzz' --include '*_test.go' . | xargs -n1 dirname | sort -u); do \
 	  for name in $$(grep -hoE '^func Fuzz[A-Za-z]*' $$target/*_test.go | cut -c6-); do \
-	    go test -run '^$$' -fuzz "^$$name$$" -fuzztime 30s $$target || exit 1; done; done
+	    go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ_TIME) $$target || exit 1; done; done
 
+# STOKER_TEST_REDIS_SERVER=/path/to/redis-server (or valkey-server) runs any test on another server; then this
+# also restores archives of one server on the other.
 archive: ## archives at length: 10,000 flipped bits, a set of a million members, a string of 64 MiB
-	STOKER_TEST_FLIPS=10000 STOKER_TEST_LARGE=1 go test -run 'Flipped|LargeAndOdd' -v ./worker/snapshot ./worker/restore
+	STOKER_TEST_FLIPS=10000 STOKER_TEST_LARGE=1 go test -run 'Flipped|LargeAndOdd|RealClients|Fields|AcrossVersions|GoesOn' -v ./worker/namespace ./worker/snapshot ./worker/retire ./worker/restore
 
 build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker

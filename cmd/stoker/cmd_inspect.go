@@ -118,7 +118,11 @@ func printContents(w io.Writer, d snapshot.Descriptor, found snapshot.Contents) 
 		if e.Expiring > 0 {
 			expires += fmt.Sprintf(", %d fields earlier", e.Expiring)
 		}
-		rows = append(rows, []string{e.Type, strconv.Itoa(e.Items), size(int64(e.Bytes)), expires, e.Key.String() + valueOf(e)})
+		items := ""
+		if e.Items > 0 {
+			items = strconv.Itoa(e.Items)
+		}
+		rows = append(rows, []string{e.Type, items, size(int64(e.Bytes)), expires, e.Key.String() + valueOf(e)})
 	}
 	fmt.Fprintln(w)
 	table(w, []string{"TYPE", "ITEMS", "SIZE", "EXPIRES", "KEY"}, rows)

@@ -37,3 +37,35 @@ func TestSame(t *testing.T) {
 		}
 	}
 }
+
+func TestSameDump(t *testing.T) {
+	dump := func(body string, version byte) tasks.Entry {
+		return tasks.Entry{Key: "k", Type: tasks.EntryDump, Value: body + string([]byte{version, 0}) + "checksum"}
+	}
+	for _, c := range []struct {
+		want, got tasks.Entry
+		same      bool
+	}{
+		{dump("a", 10), dump("a", 10), true},
+		{dump("a", 10), dump("b", 10), false},
+		{dump("a", 10), dump("b", 12), true}, // written anew by another server
+	} {
+		if same(c.want, c.got, 0) != c.same {
+			t.Errorf("%q and %q: want %v", c.want.Value, c.got.Value, c.same)
+		}
+	}
+}
+
+func TestTakesDump(t *testing.T) {
+	for _, c := range []struct {
+		server, payload int
+		takes           bool
+	}{
+		{10, 10, true}, {10, 11, false}, {12, 11, true}, {11, 12, false}, // Redis 7.0, Valkey 8, Redis 8
+		{80, 11, true}, {80, 80, true}, {80, 12, false}, {80, 79, false}, {12, 80, false}, {81, 80, true}, // Valkey 9
+	} {
+		if got := takesDump(c.server, c.payload); got != c.takes {
+			t.Errorf("a server of version %d, a payload of %d: %v", c.server, c.payload, got)
+		}
+	}
+}

@@ -28,7 +28,7 @@ type Drill struct {
 	VerifySeconds  float64       `json:"verify_seconds"`     // to read the archive
 	RestoreSeconds float64       `json:"restore_seconds"`    // to write it
 	ReplaySeconds  float64       `json:"replay_seconds"`     // to apply the invalidations since
-	Seconds        float64       `json:"rollback_seconds"`   // all of it
+	Seconds        float64       `json:"rollback_seconds"`   // all of it, by the last good drill when this one is not good
 }
 
 // drilling is one try of one drill.
@@ -65,7 +65,9 @@ func (r *Restorer) Drill(ctx context.Context, job tasks.Job, p tasks.Drill) (Dri
 	if errors.Is(err, tasks.ErrRefused) {
 		t.Why, err = err.Error(), nil // what a rollback would be told
 	}
-	_, dropErr := r.dropScratch(context.WithoutCancel(ctx), t.scratch)
+	_, dropErr := r.dropScratch(context.WithoutCancel(ctx), t.scratch, func(deleted int64) {
+		job.Progress("drill: remove the copy of "+rec.ID, deleted, t.d.Entries)
+	})
 	if err = errors.Join(err, dropErr); err != nil {
 		return t.Drill, fmt.Errorf("drill %q: %w", rec.ID, err)
 	}
@@ -170,6 +172,7 @@ func (t *drilling) keep(ctx context.Context, rec release.Record) error {
 		t.LastGood = t.At
 		t.Logger.Info("drill is good", "release", t.Release, "archive", t.Archive, "entries", t.Compared, "rollback_seconds", t.Seconds)
 	} else {
+		t.Seconds = before.Seconds
 		t.Logger.Warn("drill is not good", "release", t.Release, "archive", t.Archive, "why", t.Why)
 	}
 	return t.Ledger.SetDoc(ctx, t.Release, release.DocDrill, t.Drill)

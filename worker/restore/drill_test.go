@@ -93,14 +93,14 @@ func (c lossyCache) Write(ctx context.Context, id string, entries []tasks.Entry)
 func TestDrillFindsWhatIsDifferent(t *testing.T) {
 	w, _ := archived(t)
 	r := rooms(w, nil)
-	w.Must(w.Ledger.SetDoc(t.Context(), "r1", release.DocDrill, restore.Drill{LastGood: time.Unix(1000, 0).UTC()}))
+	w.Must(w.Ledger.SetDoc(t.Context(), "r1", release.DocDrill, restore.Drill{LastGood: time.Unix(1000, 0).UTC(), Seconds: 7}))
 	r.Cache = lossyCache{r.Cache}
 	got, err := restore.New(r).Drill(t.Context(), verbtest.NewJob("a"), drillR1)
 	w.Must(err)
 	if d := cmp.Diff([]tasks.Bytes{"hash", "post:1", "post:2"}, got.Examples); d != "" || got.Good || got.Different != 3 || !strings.Contains(got.Why, "3 of ") {
 		t.Errorf("drill %+v, examples (-want +got):\n%s", got, d)
 	}
-	if kept := lastDrill(t, w, "r1"); kept.LastGood.Unix() != 1000 {
+	if kept := lastDrill(t, w, "r1"); kept.LastGood.Unix() != 1000 || kept.Seconds != 7 {
 		t.Errorf("the last good drill is forgotten: %+v", kept)
 	}
 	if left := scratchKeys(t, w); len(left) > 0 {

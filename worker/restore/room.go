@@ -37,11 +37,24 @@ func (r *Restorer) fits(ctx context.Context, d snapshot.Descriptor, s survey) er
 		return nil
 	}
 	takes, err := r.Server.DumpVersion(ctx)
-	if err != nil || takes == 0 || s.dumpVersion <= takes {
+	if err != nil || takes == 0 || takesDump(takes, s.dumpVersion) {
 		return err
 	}
-	return fmt.Errorf("%w: %d entries of its archive, %s for one, are of types that only travel between like servers: their payload has version %d (written by server %q), this cache Redis takes up to %d: restore on a server as new as that, or warm a new release of that build",
+	return fmt.Errorf("%w: %d entries of its archive, %s for one, are of types that only travel between like servers: their payload has version %d (written by server %q), this cache Redis writes version %d and does not take it: restore on a server like that one, as new or newer, or warm a new release of that build",
 		tasks.ErrRefused, s.dumps, s.firstDump, s.dumpVersion, d.Server, takes)
+}
+
+// What Valkey numbers differently from Redis: from 9 on, its versions of DUMP payloads begin at 80, and it
+// takes none of those that Redis has given since they parted.
+const (
+	firstForeignDump = 12
+	firstValkeyDump  = 80
+)
+
+// takesDump reports whether a server whose own payloads have one version takes those of another.
+func takesDump(server, payload int) bool {
+	foreign := server >= firstValkeyDump && firstForeignDump <= payload && payload < firstValkeyDump
+	return payload <= server && !foreign
 }
 
 // takesFields refuses hashes with fields that expire where the cache Redis does not know such: they

@@ -108,8 +108,8 @@ func (s fakeServer) DumpVersion(context.Context) (int, error) { return s.dump, n
 func TestRestoreThatCannotFit(t *testing.T) {
 	w, _ := archived(t)
 	for says, server := range map[string]fakeServer{
-		"maxmemory 1.0 MiB, 922 KiB in use, 10% kept free": {944_000, 1 << 20, 99},
-		"this cache Redis takes up to 9":                   {0, 0, 9},
+		"maxmemory 1.0 MiB, 922 KiB in use, 10% kept free":       {944_000, 1 << 20, 99},
+		"this cache Redis writes version 9 and does not take it": {0, 0, 9},
 	} {
 		r := rooms(w, nil)
 		r.Server = server

@@ -80,7 +80,7 @@ func (r *Restorer) dropScratches(ctx context.Context, task string) (int64, error
 		if owner.Task != task && r.Now().Sub(owner.At) < AbandonedAfter {
 			continue
 		}
-		n, err := r.dropScratch(ctx, id)
+		n, err := r.dropScratch(ctx, id, nil)
 		deleted += n
 		errs = append(errs, err)
 	}
@@ -88,7 +88,7 @@ func (r *Restorer) dropScratches(ctx context.Context, task string) (int64, error
 }
 
 // dropScratch purges one scratch namespace and crosses it off.
-func (r *Restorer) dropScratch(ctx context.Context, id string) (int64, error) {
+func (r *Restorer) dropScratch(ctx context.Context, id string, progress func(deleted int64)) (int64, error) {
 	if !strings.HasPrefix(id, tasks.ScratchPrefix) {
 		return 0, fmt.Errorf("drop %q: %w: it is no scratch namespace", id, tasks.ErrRefused)
 	}
@@ -96,7 +96,7 @@ func (r *Restorer) dropScratch(ctx context.Context, id string) (int64, error) {
 	if err := r.Cache.SetFence(ctx, id, token); err != nil {
 		return 0, err
 	}
-	deleted, err := r.Cache.Purge(ctx, id, token, nil)
+	deleted, err := r.Cache.Purge(ctx, id, token, progress)
 	if err != nil {
 		return deleted, err
 	}
