@@ -8,6 +8,7 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 )
 
@@ -69,7 +70,7 @@ func (r *Retirer) Expire(ctx context.Context, job tasks.Job, p tasks.Expire) (Re
 // intended returns the steps; for a release by name those that the first try decided on.
 func (r *Retirer) intended(ctx context.Context, job tasks.Job, p tasks.Expire) ([]Step, error) {
 	if p.Release == "" {
-		return r.steps(ctx, p)
+		return r.steps(ctx, p, map[string]namespace.Usage{})
 	}
 	var g goal
 	found, err := job.Load(ctx, &g)
@@ -79,7 +80,7 @@ func (r *Retirer) intended(ctx context.Context, job tasks.Job, p tasks.Expire) (
 	if found && g.Release == p.Release {
 		return []Step{{Release: g.Release, To: g.To}}, nil
 	}
-	steps, err := r.steps(ctx, p)
+	steps, err := r.steps(ctx, p, map[string]namespace.Usage{})
 	if err != nil {
 		return nil, err
 	}
