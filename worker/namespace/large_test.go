@@ -58,10 +58,14 @@ func TestLargeValuesAreFreedBeside(t *testing.T) {
 			_, err := f.Purge(ctx, "r1", "mine", nil)
 			return err
 		},
-		"unlink":          func() error { _, err := f.Unlink(ctx, "r1", "large"); return err },
-		"remove":          func() error { _, err := f.Remove(ctx, "r1", []string{"large"}); return err },
-		"replace":         func() error { return f.Write(ctx, "r1", []tasks.Entry{{Key: "large", Type: tasks.EntrySet, Items: few}}) },
-		"replace by such": func() error { return f.Write(ctx, "r1", []tasks.Entry{{Key: "large", Type: tasks.EntrySet, Items: many}}) },
+		"unlink": func() error { _, err := f.Unlink(ctx, "r1", "large"); return err },
+		"remove": func() error { _, err := f.Remove(ctx, "r1", []string{"large"}); return err },
+		"replace": func() error {
+			return f.Write(ctx, "r1", []tasks.Entry{{Key: "large", Type: tasks.EntrySet, Items: few}})
+		},
+		"replace by such": func() error {
+			return f.Write(ctx, "r1", []tasks.Entry{{Key: "large", Type: tasks.EntrySet, Items: many}})
+		},
 	} {
 		f.do("DEL", f.tmpl.Key("r1", "large"))
 		f.members(f.tmpl.Key("r1", "large"), 5000)
