@@ -116,6 +116,9 @@ func (k Keys) Suspects() string { return k.prefix + "freshness:suspects" }
 // Ticks is a HASH: scheduler entry → its last tick enqueued, in Unix seconds.
 func (k Keys) Ticks() string { return k.prefix + "ticks" }
 
+// Works is a HASH: a process → its last report of work on namespaces, as JSON; it expires.
+func (k Keys) Works() string { return k.prefix + "works" }
+
 // Drills is a HASH of the scratch namespaces that drills have not removed yet → whose they are, as
 // JSON.
 func (k Keys) Drills() string { return k.prefix + "drills" }

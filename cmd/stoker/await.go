@@ -140,10 +140,14 @@ func (b *bar) show(p worker.Progress) {
 }
 
 func line(p worker.Progress) string {
+	text := fmt.Sprintf("%s: %d", p.Phase, p.Done)
 	if p.Total > 0 {
-		return fmt.Sprintf("%s: %d of %d", p.Phase, p.Done, p.Total)
+		text += fmt.Sprintf(" of %d", p.Total)
 	}
-	return fmt.Sprintf("%s: %d", p.Phase, p.Done)
+	if p.Braked != "" {
+		text += fmt.Sprintf(" (slower than %s: %s)", p.Pace, p.Braked)
+	}
+	return text
 }
 
 // say prints a remark once.

@@ -182,7 +182,7 @@ in the archive is deleted. What is served is never touched.`,
 				}
 				if dryRun {
 					steps = append([]retire.Step{}, steps...) // [] in JSON where there are none
-					return c.show(steps, func(w io.Writer) { printSteps(w, steps) })
+					return c.show(steps, func(w io.Writer) { printSteps(w, steps, r.needStore(cmd.Context())) })
 				}
 				if slices.ContainsFunc(steps, func(s retire.Step) bool { return s.To == release.Archived }) {
 					if err := r.needStore(cmd.Context()); err != nil {
@@ -221,20 +221,30 @@ func printRetired(w io.Writer, done retire.Report) {
 	fmt.Fprintf(w, "%d keys removed from Redis in %.1f s\n", done.Deleted, done.Seconds)
 }
 
-func printSteps(w io.Writer, steps []retire.Step) {
+// printSteps shows what an expiry would do; unstored is why no archive can be written, if none can.
+func printSteps(w io.Writer, steps []retire.Step, unstored error) {
 	if len(steps) == 0 {
 		fmt.Fprintln(w, "nothing to expire: every release is within the rule, pinned, or in use")
 		return
 	}
 	var rows [][]string
+	var keys, bytes int64
 	for _, s := range steps {
+		keys, bytes = keys+s.Keys, bytes+s.Bytes
 		why := s.Why
+		if s.Archive != "" {
+			why += "\nits archive is deleted: " + s.Archive
+		}
 		if len(s.Sample) > 0 {
 			why += "\nfor example " + examples(s.Sample)
 		}
-		rows = append(rows, []string{s.Release, string(s.From) + " → " + string(s.To), strconv.FormatInt(s.Entries, 10), size(s.Bytes), why})
+		rows = append(rows, []string{s.Release, string(s.From) + " → " + string(s.To), strconv.FormatInt(s.Entries, 10), strconv.FormatInt(s.Keys, 10), size(s.Bytes), why})
 	}
-	table(w, []string{"RELEASE", "MOVE", "ENTRIES", "ABOUT", "WHY"}, rows)
+	table(w, []string{"RELEASE", "MOVE", "ENTRIES", "KEYS", "ABOUT", "WHY"}, rows)
+	fmt.Fprintf(w, "in all %d keys, about %s\n", keys, size(bytes))
+	if unstored != nil && slices.ContainsFunc(steps, func(s retire.Step) bool { return s.To == release.Archived && s.From == release.Standby }) {
+		fmt.Fprintf(w, "it would not begin: %v\n", unstored)
+	}
 }
 
 func (c *cli) rollbackCommand() *cobra.Command {

@@ -30,6 +30,7 @@ type overview struct {
 	Safe     bool                `json:"rollback_safe"`
 	Log      invalidation.Status `json:"log"`
 	Lanes    []laneStatus        `json:"lanes"`
+	Braked   []string            `json:"braked,omitempty"` // work that goes slower than its pace, and why
 	Releases []release.Record    `json:"releases"`
 }
 
@@ -78,6 +79,9 @@ func (r *rooms) overview(ctx context.Context) (overview, error) {
 	} else {
 		o.Safe = true
 	}
+	if o.Braked, err = r.braked(ctx); err != nil {
+		return o, err
+	}
 	o.Lanes, err = r.laneStatus()
 	return o, err
 }
@@ -119,6 +123,9 @@ func (o overview) print(w io.Writer) {
 		rows = append(rows, []string{string(l.Lane), strconv.Itoa(l.Waiting), strconv.Itoa(l.Active), strconv.Itoa(l.Retry), strconv.Itoa(l.Archived), l.Latency.Round(time.Millisecond).String(), yesNo(l.Paused)})
 	}
 	table(w, []string{"LANE", "WAITING", "ACTIVE", "RETRY", "FAILED", "LATENCY", "PAUSED"}, rows)
+	for _, b := range o.Braked {
+		fmt.Fprintln(w, plain(b))
+	}
 }
 
 func (c *cli) healthCommand() *cobra.Command {

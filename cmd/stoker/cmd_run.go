@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/scheduler"
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/health"
 )
 
@@ -117,6 +119,8 @@ func (r *rooms) web() (*web.Server, error) {
 			return web.Readiness{Ready: ok, To: to, Reason: why}, nil
 		},
 		Invalidate: r.client.Invalidate,
+		Braked:     r.braked,
+		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
 		Applied:    r.outcome,
 	}, r.set.Web)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -18,7 +19,10 @@ var _ pflag.Value = (*pace)(nil)
 // Set implements [pflag.Value].
 func (p *pace) Set(s string) error {
 	p.Pace = tasks.Pace(s)
-	return p.Validate()
+	if p.Validate() != nil {
+		return fmt.Errorf("use one of %v", tasks.Paces()) // cobra says which value and which flag
+	}
+	return nil
 }
 
 // String implements [pflag.Value].

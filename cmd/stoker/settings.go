@@ -94,7 +94,7 @@ func explain(err error) error {
 	}
 	form := map[string]string{
 		"time.Duration": "a duration such as 30s, 10m or 24h", "int": "a whole number", "int64": "a whole number",
-		"bool": "true or false", "float64": "a number",
+		"release.Size": "a size such as 64MiB or 2GiB", "bool": "true or false", "float64": "a number",
 	}[parse.TypeName]
 	if form == "" {
 		form = "a " + parse.TypeName

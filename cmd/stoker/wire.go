@@ -107,7 +107,7 @@ func (r *rooms) make() (err error) {
 	}
 	r.ledger = release.Open(r.queue, r.keys)
 	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit, LogReplicas: r.set.Tasks.LogReplicas})
-	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting})
+	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting, Publish: r.reports().Put})
 	r.ns = namespace.New(r.cache, r.tmpl, r.keys, r.pacer)
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
 	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
@@ -170,6 +170,15 @@ func (r *rooms) waiting(ctx context.Context) (int, error) {
 	}
 	queued, err := r.queues().Waiting(ctx, tasks.LaneRelease)
 	return int(pending + queued), err
+}
+
+// reports are those of every process's work.
+func (r *rooms) reports() throttle.Reports { return throttle.Reports{Queue: r.queue, Keys: r.keys} }
+
+// braked says which work goes slower than its pace.
+func (r *rooms) braked(ctx context.Context) ([]string, error) {
+	all, err := r.reports().All(ctx)
+	return throttle.Braked(all, time.Now()), err
 }
 
 func (r *rooms) queues() worker.Queues {
@@ -293,6 +302,7 @@ func (r *rooms) pruner(queues worker.Queues) worker.Pruner {
 	return worker.Pruner{
 		{Name: "tag indexes", Run: r.pruneTags},
 		{Name: "finished tasks", Run: queues.Prune},
+		{Name: "reports of work", Run: r.reports().Prune},
 		{Name: "scratch namespaces", Run: r.restorer.DropScratches},
 		{Name: "invalidation log", Run: r.trimLog},
 	}

@@ -23,7 +23,8 @@
 //   - Round trips, as a visitor has them, against the fastest of some that were taken when the
 //     sampling began. What the work's own slices explain is no reason to brake; what goes beyond
 //     makes slices smaller and pauses longer in proportion. One that was not answered counts as a
-//     very slow one.
+//     very slow one. By how much this process is woken late on a busy machine is not the
+//     server's doing, and is taken off.
 //   - Invalidations and releases that wait in their lanes. Work that others wait for is
 //     not braked by them: it is what they wait for.
 //   - Memory, against maxmemory less the headroom. Work that adds to it ends there, with an error;

@@ -19,7 +19,7 @@ const (
 	tolerance  = 2                     // times the idle round trip, before what the slices explain
 	leastIdle  = 50 * time.Microsecond // shorter than this is the noise of clocks and schedulers
 	crowd      = 50                    // so many that wait halve the pace
-	mostBraked = 16                    // the largest factor
+	mostBraked = 8                     // the largest factor
 )
 
 // Reason says why work is braked.
@@ -68,29 +68,42 @@ type Readings struct {
 
 	idle    time.Duration
 	trips   []time.Duration // the newest last
+	lates   []time.Duration // likewise
 	waiting int
 }
 
 // Idle says how long a round trip takes when nothing delays it.
 func (r *Readings) Idle(trip time.Duration) { r.idle = trip }
 
-// Trip adds a round trip: [NoAnswer] for one without an answer.
-func (r *Readings) Trip(took time.Duration) {
-	if len(r.trips) == window {
-		r.trips = slices.Delete(r.trips, 0, 1)
+// Trip adds a round trip: [NoAnswer] for one without an answer. late is by how much the process that
+// made it was woken late just before, which is its machine's doing and not the server's.
+func (r *Readings) Trip(took, late time.Duration) {
+	r.trips, r.lates = add(r.trips, took), add(r.lates, late)
+}
+
+// add puts a sample into a window.
+func add(to []time.Duration, d time.Duration) []time.Duration {
+	if len(to) == window {
+		to = slices.Delete(to, 0, 1)
 	}
-	r.trips = append(r.trips, max(took, 0))
+	return append(to, max(d, 0))
 }
 
 // Waiting says how many invalidations and releases wait.
 func (r *Readings) Waiting(n int) { r.waiting = n }
 
-// Latency returns the round trip that most of the last ones do not exceed, 0 while there are few.
+// Latency returns the round trip that most of the last ones do not exceed, less what most of the
+// process's own delays do not, 0 while there are few.
 func (r *Readings) Latency() time.Duration {
 	if len(r.trips) < fewest {
 		return 0
 	}
-	sorted := slices.Sorted(slices.Values(r.trips))
+	return max(most(r.trips)-most(r.lates), 0)
+}
+
+// most returns what most of the samples do not exceed.
+func most(of []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(of))
 	return sorted[int(float64(len(sorted)-1)*upper)]
 }
 

@@ -16,7 +16,7 @@ func seen(trips ...time.Duration) *Readings {
 	r := &Readings{}
 	r.Idle(100 * time.Microsecond)
 	for _, d := range trips {
-		r.Trip(d)
+		r.Trip(d, 0)
 	}
 	return r
 }
@@ -49,6 +49,24 @@ func TestBrakeOnLatency(t *testing.T) {
 		if b.Factor < c.want*0.99 || b.Factor > c.want*1.01 || (b.Why == Latency) != (c.want > 1) {
 			t.Errorf("%s: %+v, want a factor of %v", name, b, c.want)
 		}
+	}
+}
+
+// TestOwnDelaysDoNotBrake: a process that its machine lets wait does not take that for the server's.
+func TestOwnDelaysDoNotBrake(t *testing.T) {
+	r := seen()
+	for i := range window {
+		late := time.Duration(i) * time.Millisecond
+		r.Trip(100*time.Microsecond+time.Duration(window-i)*time.Millisecond, late) // as late, at other times
+	}
+	if b := r.Brake(tasks.PaceNormal, false); b.Factor > 2 {
+		t.Errorf("braked by %+v", b)
+	}
+	for range window {
+		r.Trip(20*time.Millisecond, time.Millisecond)
+	}
+	if b := r.Brake(tasks.PaceNormal, false); b.Factor != mostBraked {
+		t.Errorf("a slow server, and a process that is late by less, is braked by %+v", b)
 	}
 }
 
@@ -89,11 +107,12 @@ func TestWorseNeverSpeedsUp(t *testing.T) {
 		b.Idle(idle)
 		for range rapid.IntRange(0, 3*window).Draw(t, "trips") {
 			trip := rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "trip")
-			a.Trip(time.Duration(trip))
+			late := time.Duration(rapid.Int64Range(-int64(time.Millisecond), int64(20*time.Millisecond)).Draw(t, "late"))
+			a.Trip(time.Duration(trip), late)
 			if rapid.Bool().Draw(t, "lost") {
-				b.Trip(NoAnswer)
+				b.Trip(NoAnswer, late)
 			} else {
-				b.Trip(time.Duration(trip + rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "slower by")))
+				b.Trip(time.Duration(trip+rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "slower by")), late)
 			}
 		}
 		waiting := rapid.IntRange(-10, 2000).Draw(t, "waiting")

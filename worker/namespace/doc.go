@@ -5,8 +5,9 @@
 //
 // Whole-namespace work is one logical SCAN over the server, cut into slices. A slice is one Lua
 // script: it takes a step of the SCAN and works on the keys it found inside the server. Its
-// time, taken from the server's own clock around the script, goes to a [Pacer], which says
-// how large the next slice may be and how long to wait before it. Two things would make a slice
+// time, taken from the server's own clock around the script, goes to a [Pacer], which says how
+// large the next slice may be, lets it begin when its time has come, and refuses it when it would add
+// to a server that has no more room. Two things would make a slice
 // too long whatever its count, and leave it: a value above a mebibyte or some 2,000 items is moved
 // by Go in chunks, and what is found after a mebibyte of values is read by a further script. Only
 // types without a portable form (streams, modules) are always moved whole.

@@ -138,8 +138,8 @@ func TestUsage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u.Entries != 300 || u.Bytes < 300_000 || u.Bytes > 400_000 || len(u.Sample) != 10 {
-			t.Errorf("got %+v, want 300 entries, somewhat over 300 kB, a sample of 10", u)
+		if u.Entries != 300 || u.Reserved != 2 || u.Bytes < 300_000 || u.Bytes > 400_000 || len(u.Sample) != 10 {
+			t.Errorf("got %+v, want 300 entries and 2 reserved keys, somewhat over 300 kB, a sample of 10", u)
 		}
 		// Of k1, k2, k10 to k29 and k100 to k299.
 		some, err := f.UsageOf(ctxOf(t), "r1", []string{"k1", "k2"})

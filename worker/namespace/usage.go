@@ -22,9 +22,10 @@ const (
 
 // Usage is what a namespace takes.
 type Usage struct {
-	Entries int64    // entries, without reserved keys
-	Bytes   int64    // an estimate of the server's memory: reserved keys weighed, entries sampled
-	Sample  []string // logical keys of some entries
+	Entries  int64    // entries, without reserved keys
+	Reserved int64    // reserved keys: tag indexes and their like
+	Bytes    int64    // an estimate of the server's memory: reserved keys weighed, entries sampled
+	Sample   []string // logical keys of some entries
 }
 
 // Usage counts the release's entries and estimates their memory. A key that SCAN returns twice
@@ -51,14 +52,14 @@ func (c *Cache) UsageOf(ctx context.Context, release string, families []string) 
 		if err != nil {
 			return Usage{}, err
 		}
-		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others, &skipped} {
+		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others, &skipped, &u.Reserved} {
 			n, ok := s.reply[i].(int64)
 			if !ok {
 				return Usage{}, fmt.Errorf("usage: count is a %T", s.reply[i])
 			}
 			*sum += n
 		}
-		if u.Sample, err = c.sample(u.Sample, release, s.reply[5:]); err != nil {
+		if u.Sample, err = c.sample(u.Sample, release, s.reply[6:]); err != nil {
 			return Usage{}, err
 		}
 	}

@@ -269,6 +269,7 @@ func (w *work) writeBig(ctx context.Context, release string, e tasks.Entry, repl
 			p.Do(ctx, "PEXPIREAT", part, e.ExpiresAt)
 		}
 		if replace {
+			p.Unlink(ctx, key) // a rename over a large value would free it while everybody waits
 			p.Rename(ctx, part, key)
 		} else {
 			renamed = p.RenameNX(ctx, part, key)

@@ -3,6 +3,7 @@ package release
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -257,12 +258,7 @@ func TestRule(t *testing.T) {
 		rec("now", Active, 1), rec("s1", Standby, 2), rec("s2", Standby, 3), rec("s3", Standby, 4),
 		rec("a1", Archived, 50), rec("a2", Archived, 60), pinned, rec("n", New, 99),
 	}
-	ids := func(rs []Record) (out []string) {
-		for _, r := range rs {
-			out = append(out, r.ID)
-		}
-		return out
-	}
+	sizes := map[string]int64{"s1": 50, "s2": 30, "s3": 20, "keep": 1000}
 	for _, c := range []struct {
 		name            string
 		rule            Rule
@@ -271,10 +267,93 @@ func TestRule(t *testing.T) {
 		{"one of each", Rule{Standby: 1, Archived: 1}, []string{"s2", "s3"}, []string{"a2"}},
 		{"a minimum age", Rule{Standby: 1, Archived: 0, MinAge: 4 * time.Hour}, []string{"s3"}, []string{"a1", "a2"}},
 		{"room for all", Rule{Standby: 9, Archived: 9}, nil, nil},
+		{"all fit", Rule{Standby: 9, Archived: 9, Memory: 100}, nil, nil},
+		{"the oldest does not", Rule{Standby: 9, Archived: 9, Memory: 99}, []string{"s3"}, nil},
+		{"only the newest does", Rule{Standby: 9, Archived: 9, Memory: 50}, []string{"s3", "s2"}, nil},
+		{"not even the newest", Rule{Standby: 9, Archived: 9, Memory: 1}, []string{"s3", "s2"}, nil},
+		{"none by number", Rule{Standby: 0, Archived: 9, Memory: 1}, []string{"s1", "s2", "s3"}, nil},
+		{"numbers first", Rule{Standby: 2, Archived: 9, Memory: 80}, []string{"s3"}, nil},
+		{"too young to leave", Rule{Standby: 9, Archived: 9, Memory: 99, MinAge: 5 * time.Hour}, nil, nil},
+		{"the young count", Rule{Standby: 0, Archived: 9, Memory: 60, MinAge: 4 * time.Hour}, []string{"s3"}, nil},
 	} {
-		archive, expire := c.rule.Plan(records, now)
-		if diff := cmp.Diff([][]string{c.archive, c.expire}, [][]string{ids(archive), ids(expire)}); diff != "" {
+		var archive, expire []string
+		for _, l := range c.rule.Plan(records, sizes, now) {
+			if l.Why == "" {
+				t.Errorf("%s: %s leaves without a reason", c.name, l.ID)
+			}
+			if l.To == Archived {
+				archive = append(archive, l.ID)
+			} else {
+				expire = append(expire, l.ID)
+			}
+		}
+		if diff := cmp.Diff([][]string{c.archive, c.expire}, [][]string{archive, expire}); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
+}
+
+// TestRuleWeighsWhatItNeeds: nothing is measured that decides nothing.
+func TestRuleWeighsWhatItNeeds(t *testing.T) {
+	records := []Record{{ID: "a", State: Standby}, {ID: "b", State: Standby}, {ID: "c", State: Standby, Pinned: true}, {ID: "d", State: Active}}
+	for _, c := range []struct {
+		rule Rule
+		want []string
+	}{
+		{Rule{Standby: 2}, nil},
+		{Rule{Standby: 2, Memory: 1}, []string{"a", "b"}},
+		{Rule{Standby: 1, Memory: 1}, nil},
+	} {
+		if d := cmp.Diff(c.want, c.rule.Weighs(records, time.Now())); d != "" {
+			t.Errorf("%+v (-want +got):\n%s", c.rule, d)
+		}
+	}
+}
+
+// TestRuleProperties: whatever there is, the rule takes only what is not pinned and old enough, never
+// the newest on standby for its memory, and what it leaves fits or cannot leave.
+func TestRuleProperties(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	rapid.Check(t, func(t *rapid.T) {
+		var records []Record
+		sizes := map[string]int64{}
+		for i := range rapid.IntRange(0, 12).Draw(t, "releases") {
+			id := fmt.Sprint("r", i)
+			at := now.Add(-time.Duration(rapid.IntRange(0, 100).Draw(t, "hours")) * time.Hour)
+			records = append(records, Record{ID: id, State: rapid.SampledFrom(States()).Draw(t, "state"), Pinned: rapid.Bool().Draw(t, "pinned"), ActivatedAt: at, ChangedAt: at})
+			sizes[id] = rapid.Int64Range(0, 100).Draw(t, "size")
+		}
+		rule := Rule{
+			Standby: rapid.IntRange(0, 4).Draw(t, "standby"), Archived: rapid.IntRange(0, 4).Draw(t, "archived"),
+			MinAge: time.Duration(rapid.IntRange(0, 50).Draw(t, "age")) * time.Hour, Memory: rapid.Int64Range(0, 300).Draw(t, "memory"),
+		}
+		gone := map[string]bool{}
+		for _, l := range rule.Plan(records, sizes, now) {
+			if l.Pinned || now.Sub(l.ChangedAt) < rule.MinAge || !l.State.May(l.To) || gone[l.ID] {
+				t.Fatalf("%+v lets %+v go", rule, l)
+			}
+			gone[l.ID] = true
+		}
+		var left, movable, standby int64
+		for _, rec := range records {
+			if rec.State != Standby || rec.Pinned || gone[rec.ID] {
+				continue
+			}
+			standby++
+			left += sizes[rec.ID]
+			if now.Sub(rec.ChangedAt) >= rule.MinAge {
+				movable++
+			}
+		}
+		if rule.Memory > 0 && left > rule.Memory && movable > 1 {
+			t.Fatalf("%+v leaves %d bytes on standby, %d of the releases could go", rule, left, movable)
+		}
+		if all := len(records); rule.Standby > 0 && standby == 0 && all > 0 {
+			for _, rec := range records {
+				if rec.State == Standby && !rec.Pinned {
+					t.Fatalf("%+v leaves nothing to flip to", rule)
+				}
+			}
+		}
+	})
 }

@@ -40,6 +40,12 @@
 //  6. a last scan proves the namespace empty
 //  7. document "purge" := finished; for an expired release its archive is deleted
 //
+// # Large values
+//
+// Keys are unlinked, never deleted: the server's other thread frees them. A set of a million members
+// leaves in about 0.1 ms so, where DEL takes a second. Strings the server frees in line whatever the
+// command: 64 MiB take some milliseconds, and nothing can cut them.
+//
 // # Invariants
 //
 //   - What is served is never deleted. Only archived and expired releases are purged, neither

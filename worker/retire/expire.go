@@ -8,6 +8,7 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/invalidation"
+	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 )
 
@@ -63,7 +64,7 @@ func (r *Retirer) Expire(ctx context.Context, job tasks.Job, p tasks.Expire) (Re
 // intended returns the steps; for a release by name those that the first try decided on.
 func (r *Retirer) intended(ctx context.Context, job tasks.Job, p tasks.Expire) ([]Step, error) {
 	if p.Release == "" {
-		return r.steps(ctx, p)
+		return r.steps(ctx, p, map[string]namespace.Usage{})
 	}
 	var c cursor
 	if _, err := job.Load(ctx, &c); err != nil {
@@ -72,7 +73,7 @@ func (r *Retirer) intended(ctx context.Context, job tasks.Job, p tasks.Expire) (
 	if c.Release == p.Release {
 		return []Step{{Release: c.Release, To: c.To}}, nil
 	}
-	steps, err := r.steps(ctx, p)
+	steps, err := r.steps(ctx, p, map[string]namespace.Usage{})
 	if err != nil {
 		return nil, err
 	}

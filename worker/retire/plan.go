@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 )
 
@@ -15,6 +16,7 @@ type Step struct {
 	To      release.State `json:"to"`
 	Why     string        `json:"why"`
 	Entries int64         `json:"entries"`           // that would leave Redis
+	Keys    int64         `json:"keys"`              // with them: entries, tag indexes and their like
 	Bytes   int64         `json:"bytes"`             // of them, an estimate
 	Sample  []tasks.Bytes `json:"sample,omitempty"`  // some of their logical keys
 	Archive string        `json:"archive,omitempty"` // that would be deleted
@@ -22,7 +24,8 @@ type Step struct {
 
 // Plan returns what Expire would do now, and changes nothing.
 func (r *Retirer) Plan(ctx context.Context, p tasks.Expire) ([]Step, error) {
-	steps, err := r.steps(ctx, p)
+	measured := map[string]namespace.Usage{}
+	steps, err := r.steps(ctx, p, measured)
 	if err != nil {
 		return nil, err
 	}
@@ -32,11 +35,11 @@ func (r *Retirer) Plan(ctx context.Context, p tasks.Expire) ([]Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		usage, err := r.Cache.Usage(ctx, s.Release)
+		usage, err := r.usage(ctx, s.Release, measured)
 		if err != nil {
 			return nil, err
 		}
-		s.Entries, s.Bytes = usage.Entries, usage.Bytes
+		s.Entries, s.Keys, s.Bytes = usage.Entries, usage.Entries+usage.Reserved, usage.Bytes
 		for _, key := range usage.Sample {
 			s.Sample = append(s.Sample, tasks.Bytes(key))
 		}
@@ -51,8 +54,20 @@ func (r *Retirer) Plan(ctx context.Context, p tasks.Expire) ([]Step, error) {
 	return steps, nil
 }
 
-// steps decides what an expiry is to do.
-func (r *Retirer) steps(ctx context.Context, p tasks.Expire) ([]Step, error) {
+// usage measures a release, once.
+func (r *Retirer) usage(ctx context.Context, id string, measured map[string]namespace.Usage) (namespace.Usage, error) {
+	if u, ok := measured[id]; ok {
+		return u, nil
+	}
+	u, err := r.Cache.Usage(ctx, id)
+	if err == nil {
+		measured[id] = u
+	}
+	return u, err
+}
+
+// steps decides what an expiry is to do. What had to be measured for it is in measured.
+func (r *Retirer) steps(ctx context.Context, p tasks.Expire, measured map[string]namespace.Usage) ([]Step, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -68,11 +83,11 @@ func (r *Retirer) steps(ctx context.Context, p tasks.Expire) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.byRule(records)
+	return r.byRule(ctx, records, measured)
 }
 
 // byRule lists what earlier expiries left undone, then what the retention rule gives up.
-func (r *Retirer) byRule(records []release.Record) ([]Step, error) {
+func (r *Retirer) byRule(ctx context.Context, records []release.Record, measured map[string]namespace.Usage) ([]Step, error) {
 	var steps []Step
 	for _, rec := range records {
 		left, err := unfinished(rec)
@@ -83,12 +98,16 @@ func (r *Retirer) byRule(records []release.Record) ([]Step, error) {
 			steps = append(steps, Step{Release: rec.ID, From: rec.State, To: rec.State, Why: "an earlier expiry did not finish"})
 		}
 	}
-	archive, expire := r.Rule.Plan(records, r.Now())
-	for _, rec := range archive {
-		steps = append(steps, Step{Release: rec.ID, From: rec.State, To: release.Archived, Why: fmt.Sprintf("more than %d on standby", r.Rule.Standby)})
+	now, sizes := r.Now(), map[string]int64{}
+	for _, id := range r.Rule.Weighs(records, now) {
+		u, err := r.usage(ctx, id, measured)
+		if err != nil {
+			return nil, err
+		}
+		sizes[id] = u.Bytes
 	}
-	for _, rec := range expire {
-		steps = append(steps, Step{Release: rec.ID, From: rec.State, To: release.Expired, Why: fmt.Sprintf("more than %d archived", r.Rule.Archived)})
+	for _, l := range r.Rule.Plan(records, sizes, now) {
+		steps = append(steps, Step{Release: l.ID, From: l.State, To: l.To, Why: l.Why})
 	}
 	return steps, nil
 }

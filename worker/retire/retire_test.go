@@ -3,6 +3,7 @@ package retire_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -327,6 +328,36 @@ func TestExpireByRule(t *testing.T) {
 		}
 	}
 	w.Verify("r3")
+}
+
+// TestExpireByMemory: of those that the numbers keep on standby, the oldest go until the rest fits,
+// by measured sizes, and the plan says why.
+func TestExpireByMemory(t *testing.T) {
+	w := verbtest.New(t)
+	w.Activate("r1", "r2", "r3", "r4")
+	one, err := w.Cache.Usage(t.Context(), "r1")
+	w.Must(err)
+	rs := rooms(w, nil)
+	rs.Rule = release.Rule{Standby: 3, Archived: 3, Memory: 2*one.Bytes + one.Bytes/2}
+	r, p := retire.New(rs), tasks.Expire{By: verbtest.By}
+	plan, err := r.Plan(t.Context(), p)
+	w.Must(err)
+	if len(plan) != 1 || plan[0].Release != "r1" || plan[0].To != release.Archived || !strings.Contains(plan[0].Why, "together") || plan[0].Keys <= plan[0].Entries || plan[0].Bytes == 0 {
+		t.Errorf("plan: %+v", plan)
+	}
+	for task, want := range []string{"r1", ""} {
+		report, err := r.Expire(t.Context(), verbtest.NewJob(fmt.Sprint("hour ", task)), p)
+		w.Must(err)
+		if strings.Join(report.Archived, " ") != want {
+			t.Errorf("archived %q, want %q", report.Archived, want)
+		}
+	}
+	rs.Rule.Memory = 1
+	report, err := retire.New(rs).Expire(t.Context(), verbtest.NewJob("a byte"), p)
+	w.Must(err)
+	if d := cmp.Diff([]string{"r2"}, report.Archived); d != "" || w.State("r3") != release.Standby {
+		t.Errorf("with a budget of a byte, r3 is %s; archived (-want +got):\n%s", w.State("r3"), d)
+	}
 }
 
 func TestExpireByRuleSkipsWhatIsRefused(t *testing.T) {

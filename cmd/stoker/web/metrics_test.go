@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/alphanode/stoker/worker/redistest"
 )
@@ -59,5 +60,25 @@ func TestMetricsWithoutAnswers(t *testing.T) {
 		if strings.Contains(page, unwanted) {
 			t.Errorf("%s has a value that was not read", unwanted)
 		}
+	}
+}
+
+// counted is a collector of another room.
+func counted() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "stoker_work_brake", Help: "x"}, func() float64 { return 3 })
+}
+
+// TestWorkOnNamespaces: the other rooms' metrics are served beside the console's own, and the first
+// page says which work is slowed down.
+func TestWorkOnNamespaces(t *testing.T) {
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.Collectors = []prometheus.Collector{counted()}
+		d.Braked = func(context.Context) ([]string, error) { return []string{"work at normal on a<b>:1 is slowed down"}, nil }
+	})
+	if page := body(t, s.ask("GET", "/metrics")); !strings.Contains(page, "\nstoker_work_brake 3") {
+		t.Error("no stoker_work_brake")
+	}
+	if page := body(t, s.ask("GET", "/")); !strings.Contains(page, "work at normal on a&lt;b&gt;:1 is slowed down") {
+		t.Error("the page does not tell of the brake")
 	}
 }

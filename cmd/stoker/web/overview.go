@@ -28,6 +28,7 @@ type overview struct {
 	Log      *LogStatus
 	Pending  []Pending
 	Lanes    []lane
+	Braked   []string // work that goes slower than its pace
 	Health   *report
 	Problems []string
 }
@@ -98,6 +99,9 @@ func (s *Server) gather(ctx context.Context) overview {
 		return err
 	})
 	part("Lanes", func() (err error) { o.Lanes, err = within(ctx, readLimit, s.lanes.read); return err })
+	if s.deps.Braked != nil {
+		part("Pace of work", func() (err error) { o.Braked, err = within(ctx, readLimit, s.deps.Braked); return err })
+	}
 	part("Health", func() (err error) { o.Health, err = within(ctx, readLimit, s.report); return err })
 	parts.Wait()
 	slices.Sort(o.Problems)

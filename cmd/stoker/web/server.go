@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
@@ -94,8 +95,12 @@ type Deps struct {
 	// Applied returns what became of a record; of a pending one the number alone, of one that
 	// nobody knows an error that wraps [tasks.ErrNotFound].
 	Applied func(ctx context.Context, number int64) (tasks.Applied, Stage, error)
-	Log     *slog.Logger
-	Now     func() time.Time // nil: the system's clock
+	// Braked says in words which work goes slower than its pace; nil means that none ever does.
+	Braked func(ctx context.Context) ([]string, error)
+	// Collectors are served beside the console's own metrics.
+	Collectors []prometheus.Collector
+	Log        *slog.Logger
+	Now        func() time.Time // nil: the system's clock
 }
 
 // Server is the console. Make one with [New].

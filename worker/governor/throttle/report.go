@@ -75,7 +75,7 @@ func (t *Throttle) figure(verb string, pace tasks.Pace) *Figures {
 func (t *Throttle) Report() Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := Report{Worker: worker(), At: time.Now().UTC(), Brakes: map[tasks.Pace]Brake{}}
+	r := Report{Worker: worker(), At: time.Now().UTC(), Servers: []Server{}, Works: []WorkReport{}, Brakes: map[tasks.Pace]Brake{}}
 	for name, node := range t.readings("") {
 		r.Servers = append(r.Servers, Server{name, node.Latency(), node.Memory.Used, node.Memory.Limit})
 	}

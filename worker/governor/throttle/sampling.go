@@ -191,19 +191,18 @@ func (n *node) meet(ctx context.Context) {
 
 // loop goes on sampling.
 func (n *node) loop(ctx context.Context) {
-	tick := time.NewTicker(governor.Every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for ctx.Err() == nil {
+		due := time.Now().Add(governor.Every)
+		if waitUntil(ctx, due) != nil {
 			return
-		case <-tick.C:
 		}
-		n.sample(ctx)
+		n.sample(ctx, time.Since(due))
 	}
 }
 
-func (n *node) sample(ctx context.Context) {
+// sample takes one round trip, and looks at the memory when it is time. late is by how much this
+// process was woken late for it.
+func (n *node) sample(ctx context.Context, late time.Duration) {
 	trip := n.ping(ctx)
 	n.s.t.mu.Lock()
 	r := n.s.nodes[n.name]
@@ -215,7 +214,7 @@ func (n *node) sample(ctx context.Context) {
 		n.idle = trip
 		r.Idle(trip)
 	}
-	r.Trip(trip)
+	r.Trip(trip, late)
 	adding := time.Since(n.s.t.added) < governor.EverySlow
 	n.s.t.mu.Unlock()
 	if !adding && time.Since(n.looked) < governor.EverySlow {
