@@ -217,7 +217,7 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 		switch file, value := os.Getenv(name+"_FILE"), os.Getenv(name); {
 		case file != "":
 			d.SecretFiles[name+"_FILE"] = file
-		case value != redact(value):
+		case value != conceal(name, value):
 			d.EnvSecrets = append(d.EnvSecrets, name)
 		}
 	}

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
+	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/release"
 )
 
@@ -215,11 +218,18 @@ func (c *cli) showCommand() *cobra.Command {
 }
 
 func (c *cli) activateCommand() *cobra.Command {
-	var force, wait bool
+	var force, wait, autoRollback bool
 	cmd := &cobra.Command{
-		Use:     "activate ID",
-		Short:   "Serve a ready release; the one served before goes on standby",
-		Example: "  stoker release activate r42 --wait --reason 'certificate passed'",
+		Use:   "activate ID",
+		Short: "Serve a ready release; the one served before goes on standby",
+		Long: `Serve a ready release; the one served before goes on standby.
+
+The site is then watched for STOKER_WATCH_FOR: its pages are measured at growing intervals and
+compared with the baseline of the release before. When it is clearly worse, the webhook is told
+(STOKER_WEBHOOK_URL) and, with --auto-rollback or STOKER_WATCH_ROLLBACK, the release before comes
+back by itself, once per release, fresh or not at all.`,
+		Example: `  stoker release activate r42 --wait --reason 'certificate passed'
+  stoker release activate r42 --auto-rollback`,
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error {
@@ -234,7 +244,10 @@ func (c *cli) activateCommand() *cobra.Command {
 				if _, err := worker.Admit(rec, active == "", force); err != nil {
 					return err
 				}
-				id, err := r.client.Activate(cmd.Context(), a[0], force, c.by())
+				if err := c.hintBaseline(cmd.Context(), r, active); err != nil {
+					return err
+				}
+				id, err := r.client.Enqueue(cmd.Context(), tasks.Activate{Release: a[0], Force: force, AutoRollback: autoRollback, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -249,8 +262,34 @@ func (c *cli) activateCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "without a passed certificate; recorded")
+	cmd.Flags().BoolVar(&autoRollback, "auto-rollback", false, "let the watch bring the release before back when the site is clearly worse")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is done")
 	return cmd
+}
+
+// oldBaseline is the age from which a baseline may speak of other traffic than today's.
+const oldBaseline = 24 * time.Hour
+
+// hintBaseline says on stderr when the watch will have nothing good to compare with.
+func (c *cli) hintBaseline(ctx context.Context, r *rooms, active string) error {
+	if active == "" {
+		return nil
+	}
+	rec, err := r.ledger.Get(ctx, active)
+	if err != nil {
+		return err
+	}
+	var b health.Baseline
+	ok, err := rec.Doc(release.DocBaseline, &b)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		fmt.Fprintf(c.err, "note: %s has no baseline, so the watch will be inconclusive: `stoker baseline %s` before the switch\n", active, active)
+	case time.Since(b.At) > oldBaseline:
+		fmt.Fprintf(c.err, "note: the baseline of %s is of %s: `stoker baseline %s` takes a new one\n", active, ago(b.At), active)
+	}
+	return nil
 }
 
 func (c *cli) pinCommand(pin bool) *cobra.Command {

@@ -18,8 +18,8 @@ func fullNote() NoteInput {
 	at := func(min int) time.Time { return testNow.Add(time.Duration(min) * time.Minute) }
 	edits := int64(1234)
 	before := Baseline{
-		Release: "r41", At: at(-60), Requests: 400, Errors: 0, P50: 3.2, P95: 9.75, P99: 22.1,
-		HitRate: 0.97, CacheReported: 400, DBCallsPerRequest: 0.12, DBReported: 400,
+		Release: "r41", At: at(-60), Requests: 400, Errors: 0,
+		Figures: Figures{P50: 3.2, P95: 9.75, P99: 22.1, HitRate: 0.97, CacheReported: 400, DBCallsPerRequest: 0.12, DBReported: 400},
 	}
 	after := before
 	after.Release, after.At, after.P50, after.CacheReported = "r42", at(40), 3.1, 0

@@ -19,6 +19,7 @@ const (
 	DocBaseline    Doc = "baseline"    // how the site behaved under it (package health)
 	DocCertificate Doc = "certificate" // the verdict of its last warm run (package warm)
 	DocVerdict     Doc = "verdict"     // after the switch against before (package health)
+	DocWatch       Doc = "watch"       // the looks since the last switch to it (package health)
 	DocSnapshot    Doc = "snapshot"    // its newest verified archive (package snapshot)
 	DocPurge       Doc = "purge"       // what the last expiry deleted (package retire)
 	DocRestore     Doc = "restore"     // the last rollback to it (package restore)
