@@ -18,21 +18,25 @@ import (
 func (c *cli) releaseCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:     "release",
-		Short:   "Register, list, show, activate, pin and document releases",
+		Short:   "Register, list, show, activate, pin, compare and document releases",
 		Example: "  stoker release create r42 --owner ann --why 'new tag pages' --revision $(git rev-parse HEAD)\n  stoker release list",
 	})
-	cmd.AddCommand(c.createCommand(), c.listCommand(), c.showCommand(), c.activateCommand(), c.pinCommand(true), c.pinCommand(false), c.noteCommand())
+	cmd.AddCommand(c.createCommand(), c.listCommand(), c.showCommand(), c.activateCommand(), c.pinCommand(true), c.pinCommand(false), c.releaseCompareCommand(), c.noteCommand())
 	return cmd
 }
 
 func (c *cli) createCommand() *cobra.Command {
 	var n release.Notes
-	var adopt, active bool
+	var adopt, active, noGit bool
+	var gitDir string
 	cmd := &cobra.Command{
 		Use:   "create ID",
 		Short: "Register a release, before anything is written to its namespace",
 		Long: `Register a release: one build of the site, with what a colleague needs to know of it. From
 here on its namespace receives every invalidation.
+
+In a git repository, what no flag says is taken from it: the owner is the last commit's author, the
+revision is HEAD, the files are those that changed since the revision of the release that is served.
 
 --adopt takes over a namespace that exists already, because the site wrote it before it had
 stoker: the release enters on standby, or with --active as the one that is served.`,
@@ -47,6 +51,11 @@ stoker: the release enters on standby, or with --active as the one that is serve
 				rec := release.Record{ID: a[0], Template: r.tmpl.String(), Notes: n}
 				if adopt {
 					return c.adopt(cmd, r, rec, active)
+				}
+				if !noGit {
+					if err := c.fromGit(cmd.Context(), r, gitDir, &rec.Notes); err != nil {
+						return err
+					}
 				}
 				if err := r.ledger.Create(cmd.Context(), rec, c.by()); err != nil {
 					return err
@@ -63,6 +72,8 @@ stoker: the release enters on standby, or with --active as the one that is serve
 	f.StringVar(&n.Revision, "revision", "", "revision of the site's repository")
 	f.StringArrayVar(&n.Files, "file", nil, "a file touched (repeat)")
 	f.StringArrayVar(&n.Commands, "command", nil, "a command used (repeat)")
+	f.StringVar(&gitDir, "git", ".", "folder of the site's git repository")
+	f.BoolVar(&noGit, "no-git", false, "take nothing from git")
 	f.BoolVar(&adopt, "adopt", false, "take over a namespace that exists already")
 	f.BoolVar(&active, "active", false, "with --adopt: it is the one that is served")
 	return cmd
@@ -230,7 +241,7 @@ compared with the baseline of the release before. When it is clearly worse, the 
 back by itself, once per release, fresh or not at all.`,
 		Example: `  stoker release activate r42 --wait --reason 'certificate passed'
   stoker release activate r42 --auto-rollback`,
-		Args:    args(cobra.ExactArgs(1)),
+		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error {
 				rec, err := r.ledger.Get(cmd.Context(), a[0])

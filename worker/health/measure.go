@@ -17,7 +17,7 @@ func (m *Monitor) measure(ctx context.Context, job tasks.Job, p Probes, release 
 	}
 	sum := newTally(release, m.now().UTC())
 	err := m.send(ctx, job, p.count(), func(ctx context.Context, i int) func() {
-		a := m.probe(ctx, p, i, nil)
+		a := m.probe(ctx, p, i, 0)
 		return func() { sum.add(p.Paths[i%len(p.Paths)], first && i < len(p.Paths), a) }
 	})
 	if err != nil {

@@ -105,14 +105,14 @@ type answer struct {
 	cache   string // value of the cache header
 	calls   int
 	counted bool   // calls is known
-	title   string // of the page, where it was asked for
+	head    []byte // the body's first bytes, where they were asked for
 }
 
 // failed reports an answer that a visitor would not want.
 func (a answer) failed() bool { return a.status == 0 || a.status >= 400 }
 
-// probe makes one request. read gets the body; nil throws it away.
-func (m *Monitor) probe(ctx context.Context, p Probes, i int, read func(io.Reader) (n int64, title string, err error)) answer {
+// probe makes one request, and keeps so many of the body's first bytes.
+func (m *Monitor) probe(ctx context.Context, p Probes, i int, keep int64) answer {
 	req, err := p.request(ctx, i)
 	if err != nil {
 		return answer{}
@@ -124,14 +124,15 @@ func (m *Monitor) probe(ctx context.Context, p Probes, i int, read func(io.Reade
 	}
 	defer resp.Body.Close()
 	a := answer{status: resp.StatusCode, cache: resp.Header.Get(m.cfg.ProbeCacheHeader)}
-	if read == nil {
-		a.bytes, err = io.Copy(io.Discard, resp.Body)
-	} else {
-		a.bytes, a.title, err = read(resp.Body)
+	if keep > 0 {
+		if a.head, err = io.ReadAll(io.LimitReader(resp.Body, keep)); err != nil {
+			return answer{}
+		}
 	}
-	if err != nil {
+	if a.bytes, err = io.Copy(io.Discard, resp.Body); err != nil {
 		return answer{}
 	}
+	a.bytes += int64(len(a.head))
 	a.latency = time.Since(start)
 	a.calls, a.counted = m.dbCalls(resp.Header)
 	return a
