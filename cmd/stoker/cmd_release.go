@@ -164,9 +164,9 @@ func printReleases(w io.Writer, records []release.Record) {
 	}
 	var rows [][]string
 	for _, rec := range records {
-		rows = append(rows, []string{rec.ID, string(rec.State), verdictOf(rec), ago(rec.ChangedAt), rec.Owner, yesNo(rec.Pinned), rec.Reason})
+		rows = append(rows, []string{rec.ID, string(rec.State), verdictOf(rec), outcomeOf(rec), ago(rec.ChangedAt), rec.Owner, yesNo(rec.Pinned), rec.Reason})
 	}
-	table(w, []string{"RELEASE", "STATE", "CERTIFICATE", "SINCE", "OWNER", "PINNED", "WHY"}, rows)
+	table(w, []string{"RELEASE", "STATE", "CERTIFICATE", "SERVED", "SINCE", "OWNER", "PINNED", "WHY"}, rows)
 }
 
 // verdictOf returns the verdict of a release's certificate, "–" without one.
@@ -178,6 +178,17 @@ func verdictOf(rec release.Record) string {
 		return "–"
 	}
 	return certificate.Verdict
+}
+
+// outcomeOf returns the verdict of a release after its switch, "–" without one.
+func outcomeOf(rec release.Record) string {
+	var v struct {
+		Verdict string `json:"verdict"`
+	}
+	if ok, err := rec.Doc(release.DocVerdict, &v); err != nil || !ok || v.Verdict == "" {
+		return "–"
+	}
+	return v.Verdict
 }
 
 func (c *cli) showCommand() *cobra.Command {
@@ -207,7 +218,7 @@ func (c *cli) showCommand() *cobra.Command {
 					History []release.Move `json:"history"`
 				}{rec, usage.Entries, usage.Bytes, history}
 				return c.show(v, func(w io.Writer) {
-					fmt.Fprintf(w, "%s is %s since %s: %d entries, about %s, certificate %s\n", rec.ID, rec.State, ago(rec.ChangedAt), usage.Entries, size(usage.Bytes), verdictOf(rec))
+					fmt.Fprintf(w, "%s is %s since %s: %d entries, about %s, certificate %s, verdict after its switch %s\n", rec.ID, rec.State, ago(rec.ChangedAt), usage.Entries, size(usage.Bytes), verdictOf(rec), outcomeOf(rec))
 					var notes [][]string
 					for _, n := range [][2]string{{"owner", rec.Owner}, {"why", rec.Notes.Reason}, {"expected", rec.Expected}, {"revision", rec.Revision}, {"rollback", rec.RollbackNote}, {"files", strings.Join(rec.Files, ", ")}, {"commands", strings.Join(rec.Commands, "; ")}} {
 						if n[1] != "" {
