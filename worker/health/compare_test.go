@@ -99,7 +99,7 @@ func TestComparePower(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rng := seeded(t)
-			n, wrong := repeated(t, 20), 0
+			n, wrong := repeated(t, 10), 0
 			for i := range n {
 				after := usual
 				tt.change(&after)
@@ -129,7 +129,7 @@ func TestNoFalseAlarm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := seeded(t)
-			n, alarms := repeated(t, 40), 0
+			n, alarms := repeated(t, 15), 0
 			for range n {
 				if v := Compare(site.baseline(rng, 1000), site.baseline(rng, 1000)); v.Verdict == Worse || v.Verdict == Better {
 					alarms++
@@ -276,5 +276,41 @@ func TestRiseLimit(t *testing.T) {
 		if got := riseLimit(tt.kA, tt.nA, tt.kB, tt.nB); got < tt.low || got > tt.high {
 			t.Errorf("rise from %d/%d to %d/%d by up to %v, want %v to %v", tt.kA, tt.nA, tt.kB, tt.nB, got, tt.low, tt.high)
 		}
+	}
+}
+
+// TestWatchAlarms: the false alarms of a whole watch, all its looks and measures together, stay as rare as
+// promised, and a release that is worse is found at the third look at the latest.
+func TestWatchAlarms(t *testing.T) {
+	slow := usual
+	slow.median *= 1.3
+	for _, tt := range []struct {
+		name  string
+		after model
+		worse bool
+	}{{"equal", usual, false}, {"30% slower", slow, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			rng := seeded(t)
+			n, found := repeated(t, 6), 0
+			for range n {
+				before := usual.baseline(rng, 400)
+				w := &watch{Monitor: &Monitor{now: time.Now, cfg: Config{WatchFor: 30 * time.Minute}}, state: Watching{Planned: looksIn(30 * time.Minute)}}
+				var all Baseline
+				for look := 0; look < w.state.Planned && w.state.Ended == ""; look++ {
+					alone := tt.after.measured(rng, 400, look == 0)
+					all = merge(all, alone, maxWatched)
+					w.judge(before, all, alone)
+				}
+				if w.verdict.Verdict == Worse {
+					found++
+				}
+				if tt.worse && (!w.state.Clear || len(w.state.Looks) > 3) {
+					t.Errorf("ended after %d looks: %s", len(w.state.Looks), w.state.Ended)
+				}
+			}
+			if !tt.worse && found > 1+n/500 || tt.worse && found < n {
+				t.Errorf("%d of %d watches end worse", found, n)
+			}
+		})
 	}
 }

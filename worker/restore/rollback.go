@@ -21,7 +21,8 @@ type run struct {
 	cursor
 }
 
-// Rollback, while p.From is active or whatever is when it names none, makes p.To active again, or without it the release on standby that was active last.
+// Rollback makes p.To active again, or without it the release on standby that was active last; where
+// p.From is given, only while that one is active.
 // What may not or cannot come back fresh is refused with tasks.ErrRefused, and with
 // tasks.ErrNotFresh where the log does not reach back to the archive; then nothing was changed.
 func (r *Restorer) Rollback(ctx context.Context, job tasks.Job, p tasks.Rollback) (Report, error) {
