@@ -208,3 +208,57 @@ func TestNotifyCommand(t *testing.T) {
 		t.Errorf("without a receiver: exit code %d, %s", code, msg)
 	}
 }
+
+// Two releases that both run are asked for the same pages; what differs comes first, and the exit
+// code says what scripts need to know.
+func TestReleaseCompare(t *testing.T) {
+	t.Parallel()
+	in := newInstall(t, "STOKER_PLAN=plan.yaml")
+	instance := func(id string) string {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Get("X-Release"); got != "" && got != id {
+				t.Errorf("%s was asked for release %q", id, got)
+			}
+			if r.URL.Path == "/gone" && id == "r2" {
+				w.WriteHeader(http.StatusNotFound)
+			}
+			fmt.Fprintf(w, "<title>%s</title>", r.URL.Path)
+		}))
+		t.Cleanup(srv.Close)
+		return srv.URL
+	}
+	active, canary := instance("r1"), instance("r2")
+	in.write("plan.yaml", fmt.Sprintf(`version: 1
+sources:
+  - name: pages
+    crawl: {base: %q, urls: [/], headers: {X-Release: "{{.Release}}"}}
+probes: {base: %q, paths: [/, /about, /gone], count: 300}
+`, canary, active))
+	if err := in.redis.Client.Set(context.Background(), "site:r1:post:1", "one", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	in.must("release", "create", "r1", "--adopt", "--active")
+	in.must("release", "create", "r2")
+
+	out, msg, code := in.run("release", "compare", "r1", "r2")
+	lines := strings.Split(out, "\n")
+	if code != exitFailed || !strings.Contains(msg, "r2 is worse than r1") || !strings.Contains(lines[1], "200 → 404") || !strings.HasSuffix(lines[1], "/gone") {
+		t.Errorf("exit code %d, %s\n%s", code, msg, out)
+	}
+	out, msg, code = in.run("release", "compare", "r1", "r2", "--path", "/about", "--count", "500", "--json")
+	if code != exitDone || field[string](t, out, "a") != "r1" || field[struct{ Verdict string }](t, out, "verdict").Verdict != "same" {
+		t.Errorf("exit code %d, %s\n%s", code, msg, out)
+	}
+	in.refusedAll([]refusal{
+		{args: list("release", "compare", "r1", "r1"), code: exitBadInput, says: list("compares a release with itself", "--base-a")},
+		{args: list("release", "compare", "r1", "r9"), code: exitBadInput, says: list(`"r9"`, "not found")},
+		{args: list("release", "compare", "r1", "r2", "--base-b", "canary"), code: exitBadInput, says: list(`"canary"`, "http://host")},
+		{args: list("release", "compare", "r1", "r2", "--path", "about"), code: exitBadInput, says: list(`"about"`, "begin with /")},
+		{args: list("release", "compare", "r1", "r2", "--count", "-1"), code: exitBadInput, says: list("-1", "1 to 100000")},
+		{args: list("release", "compare", "r1", "r2", "--count", "9"), code: exitInconclusive, says: list("inconclusive")},
+		{name: "webhook address", env: list("STOKER_WEBHOOK_URL=chat/s3cret"), args: list("status"), code: exitBadInput, says: list("STOKER_WEBHOOK_URL", "https://")},
+		{name: "webhook secret", env: list("STOKER_WEBHOOK_SECRET=s3cret"), args: list("status"), code: exitBadInput, says: list("STOKER_WEBHOOK_SECRET", "24")},
+		{name: "webhook format", env: list("STOKER_WEBHOOK_FORMAT=telegram"), args: list("status"), code: exitBadInput, says: list(`"telegram"`, "slack")},
+		{name: "watch", env: list("STOKER_WATCH_FOR=1000h"), args: list("status"), code: exitBadInput, says: list("STOKER_WATCH_FOR", "48h")},
+	})
+}
