@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench model fuzz archive build tools
+.PHONY: demo test lint bench model fuzz archive verdicts build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -31,6 +31,10 @@ fuzz: ## every decoder, half a minute each (FUZZ_TIME=10m for longer)
 # also restores archives of one server on the other.
 archive: ## archives at length: 10,000 flipped bits, a set of a million members, a string of 64 MiB
 	STOKER_TEST_FLIPS=10000 STOKER_TEST_LARGE=1 go test -run 'Flipped|LargeAndOdd|RealClients|Fields|AcrossVersions|GoesOn' -v ./worker/namespace ./worker/snapshot ./worker/retire ./worker/restore
+
+verdicts: ## the comparisons at length: 20 pairs of real releases of each kind, 500 made-up ones
+	STOKER_TEST_RUNS=20 go test -timeout 30m -run TestVerdicts -v ./cmd/stoker/demo
+	STOKER_TEST_RUNS=500 go test -timeout 30m -run 'ComparePower|NoFalseAlarm|WatchAlarms' -v ./worker/health
 
 build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker

@@ -27,6 +27,7 @@ import (
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
@@ -57,7 +58,7 @@ func settings(t *testing.T) []string {
 	var buf bytes.Buffer
 	for _, room := range []any{
 		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &refresh.Config{}, &freshness.Config{},
-		&snapshot.Config{}, &release.Config{}, &governor.Config{}, &health.Config{}, &scheduler.Config{}, &web.Config{},
+		&snapshot.Config{}, &release.Config{}, &governor.Config{}, &health.Config{}, &notify.Config{}, &scheduler.Config{}, &web.Config{},
 	} {
 		if err := envconfig.Usagef("STOKER", room, &buf, "{{range .}}{{usage_key .}}\n{{end}}"); err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func settings(t *testing.T) []string {
 var settingName = regexp.MustCompile(`\bSTOKER_[A-Z_]+\b`)
 
 func TestSettingsExist(t *testing.T) {
-	known := append(settings(t), "STOKER_REDIS_URL_FILE", "STOKER_CACHE_URL_FILE")
+	known := append(settings(t), "STOKER_REDIS_URL_FILE", "STOKER_CACHE_URL_FILE", "STOKER_WEBHOOK_URL_FILE", "STOKER_WEBHOOK_SECRET_FILE")
 	files := append(glob(t, "systemd/*"), "Dockerfile", "compose.yaml", "env.example", "README.md", "fill.md", "redis-start.sh", "redis-queue.conf", "redis-cache.conf")
 	for _, file := range files {
 		for _, name := range settingName.FindAllString(read(t, file), -1) {

@@ -166,6 +166,8 @@ var taskOptions = map[Lane][]asynq.Option{
 	LaneRefresh:    {asynq.Timeout(10 * time.Minute), asynq.MaxRetry(10), asynq.Retention(15 * time.Minute)},
 	LaneUpkeep:     {asynq.Timeout(6 * time.Hour), asynq.MaxRetry(5), asynq.Retention(24 * time.Hour)},
 	LaneHealth:     {asynq.Timeout(15 * time.Minute), asynq.MaxRetry(3), asynq.Retention(15 * time.Minute)},
+	// Half an hour of growing pauses; the ID of what was told keeps it from being told again.
+	LaneNotify: {asynq.Timeout(time.Minute), asynq.MaxRetry(12), asynq.Retention(24 * time.Hour)},
 }
 
 // Enqueue puts a task into its lane and returns its ID: a fresh one unless opts set it. An ID

@@ -104,6 +104,12 @@ func (k Keys) Cursor(taskID string) string { return k.prefix + "cursor:" + taskI
 // Starts is a STRING that counts a task's starts without an end: the cap on lost leases.
 func (k Keys) Starts(taskID string) string { return k.prefix + "starts:" + taskID }
 
+// Watch is a STRING: what the watch of a release has seen so far, as JSON; it expires.
+func (k Keys) Watch(release string) string { return k.prefix + "watch:" + release }
+
+// Told is a HASH: subject → what people were last told of it, as JSON.
+func (k Keys) Told() string { return k.prefix + "told" }
+
 // Health is a LIST of health reports as JSON, newest first; capped.
 func (k Keys) Health() string { return k.prefix + "health" }
 

@@ -18,11 +18,12 @@ const (
 	LaneRefresh    Lane = "refresh"    // reloads what was invalidated
 	LaneUpkeep     Lane = "upkeep"     // snapshots, expiry, pruning
 	LaneHealth     Lane = "health"     // checks and measurements
+	LaneNotify     Lane = "notify"     // tells people, over the network
 )
 
 // Lanes lists every lane, most urgent first.
 func Lanes() []Lane {
-	return []Lane{LaneInvalidate, LaneBulk, LaneRelease, LaneWarm, LaneRefresh, LaneUpkeep, LaneHealth}
+	return []Lane{LaneInvalidate, LaneBulk, LaneRelease, LaneWarm, LaneRefresh, LaneUpkeep, LaneHealth, LaneNotify}
 }
 
 // ParseLane returns the lane with that name, or an error that lists the names there are.
@@ -56,6 +57,7 @@ const (
 	TypeFreshness      = "health:freshness"
 	TypeBaseline       = "release:baseline"
 	TypeWatch          = "release:watch"
+	TypeNotify         = "notify:send"
 )
 
 var laneOf = map[string]Lane{
@@ -74,6 +76,7 @@ var laneOf = map[string]Lane{
 	TypeFreshness:      LaneHealth,
 	TypeBaseline:       LaneHealth,
 	TypeWatch:          LaneHealth,
+	TypeNotify:         LaneNotify,
 }
 
 // LaneOf returns the lane that serves a task type, or an error for a type stoker does not have.

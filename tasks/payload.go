@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -150,6 +151,7 @@ type Rollback struct {
 	V       int    `json:"v"`
 	To      string `json:"to,omitempty"`      // "" means the release that was active before this one
 	Salvage bool   `json:"salvage,omitempty"` // of a damaged archive, bring back what is whole
+	From    string `json:"from,omitempty"`    // only while this release is active: what a watch asks for
 	Pace    Pace   `json:"pace,omitempty"`    // "" means full: visitors wait for it
 	By
 }
@@ -159,6 +161,11 @@ func (Rollback) TaskType() string { return TypeRollback }
 
 // Validate implements [Payload].
 func (p Rollback) Validate() error {
+	if p.From != "" {
+		if err := ValidateRelease(p.From); err != nil {
+			return err
+		}
+	}
 	if err := p.Pace.validateOptional(); err != nil {
 		return err
 	}
@@ -170,6 +177,8 @@ type Activate struct {
 	V       int    `json:"v"`
 	Release string `json:"release"`
 	Force   bool   `json:"force,omitempty"` // without a passed certificate; recorded
+	// AutoRollback lets the watch that follows roll back by itself.
+	AutoRollback bool `json:"auto_rollback,omitempty"`
 	By
 }
 
@@ -359,11 +368,17 @@ func (Baseline) TaskType() string { return TypeBaseline }
 // Validate implements [Payload].
 func (p Baseline) Validate() error { return validateRelease(p.Release, p.By) }
 
-// Watch measures a release after its switch and compares it with the baseline before it.
+// Watch takes one look at a release after its switch: it measures, compares with the baseline
+// before it, and asks for the next look.
 type Watch struct {
 	V       int    `json:"v"`
 	Release string `json:"release"`
 	Before  string `json:"before,omitempty"` // the release to compare with
+	Look    int    `json:"look,omitempty"`   // 0 is the first
+	// Activated is the switch that is watched, in Unix microseconds; 0 means the last one.
+	Activated int64 `json:"activated,omitempty"`
+	// AutoRollback lets the watch roll back by itself, whatever STOKER_WATCH_ROLLBACK says.
+	AutoRollback bool `json:"auto_rollback,omitempty"`
 	By
 }
 
@@ -371,7 +386,55 @@ type Watch struct {
 func (Watch) TaskType() string { return TypeWatch }
 
 // Validate implements [Payload].
-func (p Watch) Validate() error { return validateRelease(p.Release, p.By) }
+func (p Watch) Validate() error {
+	if p.Look < 0 || p.Look > 0 && p.Activated <= 0 {
+		return fmt.Errorf("%w: look %d at a switch at %d", ErrInvalid, p.Look, p.Activated)
+	}
+	return validateRelease(p.Release, p.By)
+}
+
+// The events that people are told of.
+const (
+	EventWorse           = "watch.worse"        // the site is worse after a switch
+	EventRolledBack      = "rollback.done"      // the watch rolled back by itself
+	EventNotRolledBack   = "rollback.refused"   // it wanted to, and may or could not
+	EventCertificate     = "certificate.failed" // a warm run's certificate did not pass
+	EventHealthFailed    = "health.failed"
+	EventHealthRecovered = "health.recovered"
+	EventTest            = "test" // somebody tries whether messages arrive
+)
+
+// Notify is the task that tells people of an event. What receives it is the worker's own setting:
+// the payload names no address and holds no secret.
+type Notify struct {
+	V       int       `json:"v"`
+	Event   string    `json:"event"`
+	At      time.Time `json:"at"`
+	App     string    `json:"app"`
+	Release string    `json:"release,omitempty"`
+	Title   string    `json:"title"`           // one line
+	Lines   []string  `json:"lines,omitempty"` // what there is to know, and what to do
+}
+
+// TaskType implements [Payload].
+func (Notify) TaskType() string { return TypeNotify }
+
+// Validate implements [Payload].
+func (p Notify) Validate() error {
+	const maxLines = 50
+	if p.Event == "" || p.Title == "" || p.At.IsZero() {
+		return fmt.Errorf("%w: a message needs an event, a title and a time", ErrInvalid)
+	}
+	if len(p.Lines) > maxLines {
+		return fmt.Errorf("%w: a message of %d lines: at most %d", ErrInvalid, len(p.Lines), maxLines)
+	}
+	for _, s := range append([]string{p.Event, p.Title}, p.Lines...) {
+		if len(s) > 4*MaxReasonLen || !utf8.ValidString(s) {
+			return fmt.Errorf("%w: a message's line of %d bytes: at most %d, in UTF-8", ErrInvalid, len(s), 4*MaxReasonLen)
+		}
+	}
+	return validateOptional(p.Release, By{Actor: "stoker"})
+}
 
 func validateRelease(id string, by By) error {
 	if err := ValidateRelease(id); err != nil {

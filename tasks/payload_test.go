@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -22,8 +23,8 @@ func payloads() []Payload {
 	return []Payload{
 		&Invalidate{Numbers: []int64{1795371029000001, 1795371029000007}, Targets: 2, Sample: []Target{{KindTag, "post:42"}, {KindKey, "\x00tags\x00android\xff"}}},
 		&InvalidateBulk{Number: 1795371029000001, Targets: 1, Sample: []Target{{KindPrefix, "nav:"}}},
-		&Rollback{To: "r41", Salvage: true, Pace: PaceNormal, By: by},
-		&Activate{Release: "r42", Force: true, By: by},
+		&Rollback{To: "r41", Salvage: true, From: "r42", Pace: PaceNormal, By: by},
+		&Activate{Release: "r42", Force: true, AutoRollback: true, By: by},
 		&Refresh{Release: "r42"},
 		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, Pace: PaceGentle, By: by},
 		&WarmBatch{Run: "RUN", Release: "r42", Source: "pages", From: 100, To: 200, Pace: PaceGentle},
@@ -34,7 +35,8 @@ func payloads() []Payload {
 		&Health{By: by},
 		&Freshness{Confirm: true, By: by},
 		&Baseline{Release: "r41", By: by},
-		&Watch{Release: "r42", Before: "r41", By: by},
+		&Watch{Release: "r42", Before: "r41", Look: 2, Activated: 1795371029000001, AutoRollback: true, By: by},
+		&Notify{Event: EventWorse, At: time.Date(2026, 11, 22, 20, 30, 3, 0, time.UTC), App: "site", Release: "r42", Title: "r42 is worse", Lines: []string{"errors: 0 of 400 before, 9 of 400 after"}},
 	}
 }
 

@@ -15,7 +15,7 @@ type Activation struct {
 	Release  string `json:"release"`
 	Previous string `json:"previous,omitempty"` // active before, standby now
 	Forced   bool   `json:"forced,omitempty"`   // without a passed certificate
-	Watch    string `json:"watch,omitempty"`    // ID of the task that compares before and after
+	Watch    string `json:"watch,omitempty"`    // ID of the task that takes the first look at before and after
 }
 
 // Activator makes a ready release the active one.
@@ -53,7 +53,7 @@ func (a *Activator) Activate(ctx context.Context, j tasks.Job, p tasks.Activate)
 	} else if !begun {
 		return Activation{}, fmt.Errorf("activate: %w: release %q is active already", tasks.ErrRefused, p.Release)
 	}
-	return a.watch(ctx, j, done, p.By)
+	return a.watch(ctx, j, done, p)
 }
 
 func (a *Activator) flip(ctx context.Context, j tasks.Job, r release.Record, p tasks.Activate) (Activation, error) {
@@ -123,12 +123,12 @@ func lacks(r release.Record) (string, error) {
 	return "", nil
 }
 
-// watch enqueues the comparison of before and after, once however often the task is retried.
-func (a *Activator) watch(ctx context.Context, j tasks.Job, done Activation, by tasks.By) (Activation, error) {
+// watch enqueues the first look at before and after, once however often the task is retried.
+func (a *Activator) watch(ctx context.Context, j tasks.Job, done Activation, p tasks.Activate) (Activation, error) {
 	if a.Enqueue == nil || done.Previous == "" {
 		return done, nil
 	}
-	id, err := a.Enqueue(ctx, tasks.Watch{Release: done.Release, Before: done.Previous, By: by}, asynq.TaskID("watch-after-"+j.ID()))
+	id, err := a.Enqueue(ctx, tasks.Watch{Release: done.Release, Before: done.Previous, AutoRollback: p.AutoRollback, By: p.By}, asynq.TaskID("watch-after-"+j.ID()))
 	if err != nil {
 		return Activation{}, fmt.Errorf("release %q is active, but its watch is not enqueued: %w", done.Release, err)
 	}

@@ -10,7 +10,7 @@ import (
 
 // Config is how a worker process works.
 type Config struct {
-	Lanes                 []tasks.Lane  `split_words:"true" default:"invalidate,bulk,release,warm,refresh,upkeep,health" desc:"lanes that this worker serves, separated by commas"`
+	Lanes                 []tasks.Lane  `split_words:"true" default:"invalidate,bulk,release,warm,refresh,upkeep,health,notify" desc:"lanes that this worker serves, separated by commas"`
 	InvalidateConcurrency int           `split_words:"true" default:"8" desc:"tasks of the invalidate lane at once"`
 	BulkConcurrency       int           `split_words:"true" default:"2" desc:"invalidations of prefixes and very large tags at once"`
 	ReleaseConcurrency    int           `split_words:"true" default:"1" desc:"switches and rollbacks at once"`
@@ -18,6 +18,7 @@ type Config struct {
 	RefreshConcurrency    int           `split_words:"true" default:"4" desc:"releases whose invalidated entries are reloaded at once"`
 	UpkeepConcurrency     int           `split_words:"true" default:"1" desc:"snapshots, expiries and prunings at once"`
 	HealthConcurrency     int           `split_words:"true" default:"1" desc:"checks and measurements at once"`
+	NotifyConcurrency     int           `split_words:"true" default:"2" desc:"messages to people sent at once"`
 	GracePeriod           time.Duration `split_words:"true" default:"25s" desc:"how long running tasks may take to stop, at most; below the supervisor's own limit"`
 
 	AllowQueueEvictionAndLoseInvalidations bool `split_words:"true" default:"false" desc:"start although the queue Redis may evict, which can lose invalidations and tasks without a trace"`
@@ -73,4 +74,5 @@ var lanes = []lane{
 	{tasks.LaneRefresh, 250 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true, false},
 	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true, false},
 	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true, false},
+	{tasks.LaneNotify, 500 * time.Millisecond, func(c Config) int { return c.NotifyConcurrency }, true, false},
 }

@@ -218,7 +218,7 @@ func newRollout(t *testing.T) *rollout {
 	queues := Queues{App: app, Queue: r.rdb, MaxCompleted: 100, MaxArchived: 100}
 	w, err := New(Config{
 		Lanes: tasks.Lanes(), InvalidateConcurrency: 8, RefreshConcurrency: 1, BulkConcurrency: 1, ReleaseConcurrency: 1, WarmConcurrency: 2,
-		UpkeepConcurrency: 1, HealthConcurrency: 1, GracePeriod: time.Second,
+		UpkeepConcurrency: 1, HealthConcurrency: 1, NotifyConcurrency: 1, GracePeriod: time.Second,
 	}, Deps{
 		App: app, Queue: r.rdb,
 		Dial: func() (redis.UniversalClient, error) {

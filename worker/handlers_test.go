@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -57,10 +58,15 @@ func (verbs) Watch(_ context.Context, _ tasks.Job, p tasks.Watch) (tasks.Watch, 
 	return p, nil
 }
 
+func (verbs) Send(_ context.Context, _ tasks.Job, p tasks.Notify) (tasks.Notify, error) {
+	return p, nil
+}
+
 // TestHandlers: each handler decodes the payload of its type for its verb, and refuses another's.
 func TestHandlers(t *testing.T) {
 	v := verbs{}
 	const version = tasks.PayloadVersion
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for _, tt := range []struct {
 		handle  Handler
 		payload tasks.Payload
@@ -78,6 +84,7 @@ func TestHandlers(t *testing.T) {
 		{Freshness(v), tasks.Freshness{Confirm: true, By: by}, tasks.Freshness{V: version, Confirm: true, By: by}},
 		{Baseline(v), tasks.Baseline{Release: "r1", By: by}, tasks.Baseline{V: version, Release: "r1", By: by}},
 		{Watch(v), tasks.Watch{Release: "r1", Before: "r0", By: by}, tasks.Watch{V: version, Release: "r1", Before: "r0", By: by}},
+		{Notify(v), tasks.Notify{Event: tasks.EventTest, At: noon, App: app, Title: "a"}, tasks.Notify{V: version, Event: tasks.EventTest, At: noon, App: app, Title: "a"}},
 		{Prune(Pruner{}), tasks.Prune{By: by}, Pruned{}},
 	} {
 		body, err := tasks.Encode(tt.payload)

@@ -74,7 +74,7 @@ func (r *rig) dial() (redis.UniversalClient, error) {
 func testConfig(lanes ...tasks.Lane) Config {
 	return Config{
 		Lanes: lanes, InvalidateConcurrency: 1, BulkConcurrency: 1, RefreshConcurrency: 1, ReleaseConcurrency: 1, WarmConcurrency: 1,
-		UpkeepConcurrency: 1, HealthConcurrency: 1, GracePeriod: 5 * time.Second,
+		UpkeepConcurrency: 1, HealthConcurrency: 1, NotifyConcurrency: 1, GracePeriod: 5 * time.Second,
 	}
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -43,6 +44,11 @@ func verdictOf(err error) verdict {
 		}
 	}
 	return retryLater
+}
+
+// Final reports whether the running task will not be tried again after its handler returned err.
+func Final(ctx context.Context, err error) bool {
+	return err != nil && verdictOf(err) != retryNow && (verdictOf(err) == giveUp || lastTry(ctx))
 }
 
 // The delays between retries: the first, and the longest.

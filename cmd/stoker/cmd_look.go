@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/hibiken/asynq"
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,14 @@ type overview struct {
 	Lanes    []laneStatus        `json:"lanes"`
 	Braked   []string            `json:"braked,omitempty"` // work that goes slower than its pace, and why
 	Releases []release.Record    `json:"releases"`
+	Watch    *watchStatus        `json:"watch,omitempty"` // of the release that is served
+}
+
+// watchStatus is what is known of a release since its switch.
+type watchStatus struct {
+	Release  string          `json:"release"`
+	Verdict  health.Outcome  `json:"verdict"`
+	Watching health.Watching `json:"watching"`
 }
 
 type laneStatus struct {
@@ -74,6 +83,9 @@ func (r *rooms) overview(ctx context.Context) (overview, error) {
 	if o.Releases, err = r.ledger.List(ctx); err != nil {
 		return o, err
 	}
+	if o.Watch, err = watchOf(o.Releases, o.Active); err != nil {
+		return o, err
+	}
 	if o.Rollback, err = r.rollbackReady(ctx); err != nil {
 		o.Rollback = err.Error()
 	} else {
@@ -84,6 +96,31 @@ func (r *rooms) overview(ctx context.Context) (overview, error) {
 	}
 	o.Lanes, err = r.laneStatus()
 	return o, err
+}
+
+// watchOf reads the watch of the active release, nil where there was none.
+func watchOf(records []release.Record, active string) (*watchStatus, error) {
+	i := slices.IndexFunc(records, func(r release.Record) bool { return r.ID == active })
+	if i < 0 {
+		return nil, nil
+	}
+	s := &watchStatus{Release: active}
+	if ok, err := records[i].Doc(release.DocWatch, &s.Watching); err != nil || !ok || !s.Watching.ActivatedAt.Equal(records[i].ActivatedAt) {
+		return nil, err
+	}
+	var v health.Verdict
+	_, err := records[i].Doc(release.DocVerdict, &v)
+	s.Verdict = v.Verdict
+	return s, err
+}
+
+// String says how a watch stands.
+func (s *watchStatus) String() string {
+	text := fmt.Sprintf("Since its switch %s is %s: %d of %d looks taken", s.Release, s.Verdict, len(s.Watching.Looks), s.Watching.Planned)
+	if s.Watching.Next.IsZero() {
+		return text + ", " + s.Watching.Ended + "."
+	}
+	return text + ", the next " + humanize.Time(s.Watching.Next) + "."
 }
 
 func (r *rooms) laneStatus() ([]laneStatus, error) {
@@ -111,6 +148,9 @@ func (o overview) print(w io.Writer) {
 		serves = "no release yet"
 	}
 	fmt.Fprintf(w, "%s serves %s. Safe to roll back: %s, %s.\n", o.App, serves, yesNo(o.Safe), plain(o.Rollback))
+	if o.Watch != nil {
+		fmt.Fprintln(w, plain(o.Watch.String()))
+	}
 	fmt.Fprintf(w, "%d invalidations pending", o.Log.Pending)
 	if o.Log.Pending > 0 {
 		fmt.Fprintf(w, ", the oldest for %v", o.Log.OldestPending.Round(time.Millisecond))
@@ -224,7 +264,7 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 		switch file, value := os.Getenv(name+"_FILE"), os.Getenv(name); {
 		case file != "":
 			d.SecretFiles[name+"_FILE"] = file
-		case value != redact(value):
+		case value != conceal(name, value):
 			d.EnvSecrets = append(d.EnvSecrets, name)
 		}
 	}

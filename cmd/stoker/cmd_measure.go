@@ -1,16 +1,13 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
-	"github.com/alphanode/stoker/worker/release"
 )
 
 func (c *cli) baselineCommand() *cobra.Command {
@@ -57,158 +54,4 @@ func told(reported int, format string, figure float64) string {
 		return "–"
 	}
 	return fmt.Sprintf(format, figure)
-}
-
-func (c *cli) compareCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "compare A B",
-		Short:   "Compare the baselines of two releases: better, same, worse or inconclusive",
-		Long:    "Compare release B against release A by their baselines. Exit code 1 says worse, 4 inconclusive:\ntoo little was measured to say.",
-		Example: "  stoker compare r41 r42",
-		Args:    args(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				v, err := r.compare(cmd.Context(), a[0], a[1])
-				if err != nil {
-					return err
-				}
-				if err := c.show(v, func(w io.Writer) {
-					printBaselines(w, v.Before, v.After)
-					fmt.Fprintf(w, "%s is %s\n", a[1], v.Verdict)
-					for _, why := range v.Reasons {
-						fmt.Fprintf(w, "  %s\n", plain(why))
-					}
-				}); err != nil {
-					return err
-				}
-				switch v.Verdict {
-				case health.Worse:
-					return fmt.Errorf("%s is worse than %s", a[1], a[0])
-				case health.Inconclusive:
-					return fmt.Errorf("compare %s with %s: %w", a[0], a[1], errInconclusive)
-				}
-				return nil
-			})
-		},
-	}
-}
-
-func (r *rooms) compare(ctx context.Context, before, after string) (health.Verdict, error) {
-	var b [2]health.Baseline
-	for i, id := range []string{before, after} {
-		rec, err := r.ledger.Get(ctx, id)
-		if err != nil {
-			return health.Verdict{}, err
-		}
-		if ok, err := rec.Doc(release.DocBaseline, &b[i]); err != nil {
-			return health.Verdict{}, err
-		} else if !ok {
-			return health.Verdict{}, fmt.Errorf("compare: baseline of release %q: %w: `stoker baseline %s` measures one while it is served", id, tasks.ErrNotFound, id)
-		}
-	}
-	return health.Compare(b[0], b[1]), nil
-}
-
-func (c *cli) noteCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "note ID",
-		Short:   "Write the final note of a release, as Markdown",
-		Example: "  stoker release note r42 > notes/r42.md",
-		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				text, err := r.note(cmd.Context(), a[0])
-				if err != nil {
-					return err
-				}
-				return c.show(map[string]string{"markdown": text}, func(w io.Writer) { io.WriteString(w, text) })
-			})
-		},
-	}
-}
-
-// note writes a release's final note from everything that the rooms know of it.
-func (r *rooms) note(ctx context.Context, id string) (string, error) {
-	rec, err := r.ledger.Get(ctx, id)
-	if err != nil {
-		return "", err
-	}
-	in := health.NoteInput{Record: rec}
-	if in.History, err = r.ledger.History(ctx, id); err != nil {
-		return "", err
-	}
-	if err := fill(rec, release.DocBaseline, &in.Baseline); err != nil {
-		return "", err
-	}
-	if err := fill(rec, release.DocVerdict, &in.Verdict); err != nil {
-		return "", err
-	}
-	if in.Certificate, err = certificateFields(rec); err != nil {
-		return "", err
-	}
-	if in.Previous, err = r.previous(ctx, rec); err != nil {
-		return "", err
-	}
-	if in.Previous != "" {
-		in.Rollback = "stoker rollback --to " + in.Previous + " --wait"
-	}
-	status, err := r.log.Status(ctx)
-	if err != nil {
-		return "", err
-	}
-	if since := rec.CreatedAt.UnixMicro(); since >= status.Floor {
-		n, err := r.log.Since(ctx, since)
-		if err != nil {
-			return "", err
-		}
-		in.Invalidations = &n
-	}
-	return health.Note(in), nil
-}
-
-// fill decodes a document where there is one.
-func fill[T any](rec release.Record, d release.Doc, to **T) error {
-	v := new(T)
-	ok, err := rec.Doc(d, v)
-	if ok {
-		*to = v
-	}
-	return err
-}
-
-func certificateFields(rec release.Record) ([]health.Field, error) {
-	var cert struct {
-		Verdict  string
-		Reasons  []string
-		Planned  int64
-		Stored   int64
-		Failed   int64
-		Entries  int64
-		Coverage float64
-	}
-	ok, err := rec.Doc(release.DocCertificate, &cert)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return []health.Field{
-		{Name: "Verdict", Value: cert.Verdict},
-		{Name: "Reasons", Value: strings.Join(cert.Reasons, "; ")},
-		{Name: "Coverage", Value: fmt.Sprintf("%.1f%%", 100*cert.Coverage)},
-		{Name: "Planned, stored, failed", Value: fmt.Sprintf("%d, %d, %d", cert.Planned, cert.Stored, cert.Failed)},
-		{Name: "Entries in the namespace", Value: fmt.Sprint(cert.Entries)},
-	}, nil
-}
-
-// previous returns the release that was active before rec first was.
-func (r *rooms) previous(ctx context.Context, rec release.Record) (string, error) {
-	records, err := r.ledger.List(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, other := range records { // newest first
-		if other.CreatedAt.Before(rec.CreatedAt) && !other.ActivatedAt.IsZero() {
-			return other.ID, nil
-		}
-	}
-	return "", nil
 }

@@ -1,35 +1,42 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
+	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/release"
 )
 
 func (c *cli) releaseCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:     "release",
-		Short:   "Register, list, show, activate, pin and document releases",
+		Short:   "Register, list, show, activate, pin, compare and document releases",
 		Example: "  stoker release create r42 --owner ann --why 'new tag pages' --revision $(git rev-parse HEAD)\n  stoker release list",
 	})
-	cmd.AddCommand(c.createCommand(), c.listCommand(), c.showCommand(), c.activateCommand(), c.pinCommand(true), c.pinCommand(false), c.noteCommand())
+	cmd.AddCommand(c.createCommand(), c.listCommand(), c.showCommand(), c.activateCommand(), c.pinCommand(true), c.pinCommand(false), c.releaseCompareCommand(), c.noteCommand())
 	return cmd
 }
 
 func (c *cli) createCommand() *cobra.Command {
 	var n release.Notes
-	var adopt, active bool
+	var adopt, active, noGit bool
+	var gitDir string
 	cmd := &cobra.Command{
 		Use:   "create ID",
 		Short: "Register a release, before anything is written to its namespace",
 		Long: `Register a release: one build of the site, with what a colleague needs to know of it. From
 here on its namespace receives every invalidation.
+
+In a git repository, what no flag says is taken from it: the owner is the last commit's author, the
+revision is HEAD, the files are those that changed since the revision of the release that is served.
 
 --adopt takes over a namespace that exists already, because the site wrote it before it had
 stoker: the release enters on standby, or with --active as the one that is served.`,
@@ -44,6 +51,11 @@ stoker: the release enters on standby, or with --active as the one that is serve
 				rec := release.Record{ID: a[0], Template: r.tmpl.String(), Notes: n}
 				if adopt {
 					return c.adopt(cmd, r, rec, active)
+				}
+				if !noGit {
+					if err := c.fromGit(cmd.Context(), r, gitDir, &rec.Notes); err != nil {
+						return err
+					}
 				}
 				if err := r.ledger.Create(cmd.Context(), rec, c.by()); err != nil {
 					return err
@@ -60,6 +72,8 @@ stoker: the release enters on standby, or with --active as the one that is serve
 	f.StringVar(&n.Revision, "revision", "", "revision of the site's repository")
 	f.StringArrayVar(&n.Files, "file", nil, "a file touched (repeat)")
 	f.StringArrayVar(&n.Commands, "command", nil, "a command used (repeat)")
+	f.StringVar(&gitDir, "git", ".", "folder of the site's git repository")
+	f.BoolVar(&noGit, "no-git", false, "take nothing from git")
 	f.BoolVar(&adopt, "adopt", false, "take over a namespace that exists already")
 	f.BoolVar(&active, "active", false, "with --adopt: it is the one that is served")
 	return cmd
@@ -150,9 +164,9 @@ func printReleases(w io.Writer, records []release.Record) {
 	}
 	var rows [][]string
 	for _, rec := range records {
-		rows = append(rows, []string{rec.ID, string(rec.State), verdictOf(rec), ago(rec.ChangedAt), rec.Owner, yesNo(rec.Pinned), rec.Reason})
+		rows = append(rows, []string{rec.ID, string(rec.State), verdictOf(rec), outcomeOf(rec), ago(rec.ChangedAt), rec.Owner, yesNo(rec.Pinned), rec.Reason})
 	}
-	table(w, []string{"RELEASE", "STATE", "CERTIFICATE", "SINCE", "OWNER", "PINNED", "WHY"}, rows)
+	table(w, []string{"RELEASE", "STATE", "CERTIFICATE", "SERVED", "SINCE", "OWNER", "PINNED", "WHY"}, rows)
 }
 
 // verdictOf returns the verdict of a release's certificate, "–" without one.
@@ -164,6 +178,17 @@ func verdictOf(rec release.Record) string {
 		return "–"
 	}
 	return certificate.Verdict
+}
+
+// outcomeOf returns the verdict of a release after its switch, "–" without one.
+func outcomeOf(rec release.Record) string {
+	var v struct {
+		Verdict string `json:"verdict"`
+	}
+	if ok, err := rec.Doc(release.DocVerdict, &v); err != nil || !ok || v.Verdict == "" {
+		return "–"
+	}
+	return v.Verdict
 }
 
 func (c *cli) showCommand() *cobra.Command {
@@ -193,7 +218,7 @@ func (c *cli) showCommand() *cobra.Command {
 					History []release.Move `json:"history"`
 				}{rec, usage.Entries, usage.Bytes, history}
 				return c.show(v, func(w io.Writer) {
-					fmt.Fprintf(w, "%s is %s since %s: %d entries, about %s, certificate %s\n", rec.ID, rec.State, ago(rec.ChangedAt), usage.Entries, size(usage.Bytes), verdictOf(rec))
+					fmt.Fprintf(w, "%s is %s since %s: %d entries, about %s, certificate %s, verdict after its switch %s\n", rec.ID, rec.State, ago(rec.ChangedAt), usage.Entries, size(usage.Bytes), verdictOf(rec), outcomeOf(rec))
 					var notes [][]string
 					for _, n := range [][2]string{{"owner", rec.Owner}, {"why", rec.Notes.Reason}, {"expected", rec.Expected}, {"revision", rec.Revision}, {"rollback", rec.RollbackNote}, {"files", strings.Join(rec.Files, ", ")}, {"commands", strings.Join(rec.Commands, "; ")}} {
 						if n[1] != "" {
@@ -215,12 +240,19 @@ func (c *cli) showCommand() *cobra.Command {
 }
 
 func (c *cli) activateCommand() *cobra.Command {
-	var force, wait bool
+	var force, wait, autoRollback bool
 	cmd := &cobra.Command{
-		Use:     "activate ID",
-		Short:   "Serve a ready release; the one served before goes on standby",
-		Example: "  stoker release activate r42 --wait --reason 'certificate passed'",
-		Args:    args(cobra.ExactArgs(1)),
+		Use:   "activate ID",
+		Short: "Serve a ready release; the one served before goes on standby",
+		Long: `Serve a ready release; the one served before goes on standby.
+
+The site is then watched for STOKER_WATCH_FOR: its pages are measured at growing intervals and
+compared with the baseline of the release before. When it is clearly worse, the webhook is told
+(STOKER_WEBHOOK_URL) and, with --auto-rollback or STOKER_WATCH_ROLLBACK, the release before comes
+back by itself, once per release, fresh or not at all.`,
+		Example: `  stoker release activate r42 --wait --reason 'certificate passed'
+  stoker release activate r42 --auto-rollback`,
+		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.with(cmd.Context(), func(r *rooms) error {
 				rec, err := r.ledger.Get(cmd.Context(), a[0])
@@ -234,7 +266,10 @@ func (c *cli) activateCommand() *cobra.Command {
 				if _, err := worker.Admit(rec, active == "", force); err != nil {
 					return err
 				}
-				id, err := r.client.Activate(cmd.Context(), a[0], force, c.by())
+				if err := c.hintBaseline(cmd.Context(), r, active); err != nil {
+					return err
+				}
+				id, err := r.client.Enqueue(cmd.Context(), tasks.Activate{Release: a[0], Force: force, AutoRollback: autoRollback, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -249,8 +284,34 @@ func (c *cli) activateCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "without a passed certificate; recorded")
+	cmd.Flags().BoolVar(&autoRollback, "auto-rollback", false, "let the watch bring the release before back when the site is clearly worse")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is done")
 	return cmd
+}
+
+// oldBaseline is the age from which a baseline may speak of other traffic than today's.
+const oldBaseline = 24 * time.Hour
+
+// hintBaseline says on stderr when the watch will have nothing good to compare with.
+func (c *cli) hintBaseline(ctx context.Context, r *rooms, active string) error {
+	if active == "" {
+		return nil
+	}
+	rec, err := r.ledger.Get(ctx, active)
+	if err != nil {
+		return err
+	}
+	var b health.Baseline
+	ok, err := rec.Doc(release.DocBaseline, &b)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		fmt.Fprintf(c.err, "note: %s has no baseline, so the watch will be inconclusive: `stoker baseline %s` before the switch\n", active, active)
+	case time.Since(b.At) > oldBaseline:
+		fmt.Fprintf(c.err, "note: the baseline of %s is of %s: `stoker baseline %s` takes a new one\n", active, ago(b.At), active)
+	}
+	return nil
 }
 
 func (c *cli) pinCommand(pin bool) *cobra.Command {

@@ -49,7 +49,7 @@ func listPackages(t *testing.T) []goPackage {
 // A room may always import itself.
 var (
 	groundRooms = []string{"worker/release", "worker/namespace", "worker/invalidation", "worker/snapshot", "worker/governor"}
-	verbs       = []string{"worker/warm", "worker/restore", "worker/retire", "worker/health"}
+	verbs       = []string{"worker/warm", "worker/restore", "worker/retire", "worker/health", "worker/notify"}
 
 	layers = []struct {
 		room string
@@ -65,6 +65,7 @@ var (
 		{"worker/restore", append([]string{"tasks"}, groundRooms...)},
 		{"worker/retire", append([]string{"tasks"}, groundRooms...)},
 		{"worker/health", append([]string{"tasks"}, groundRooms...)},
+		{"worker/notify", []string{"tasks"}},
 		{"worker/redistest", nil},
 		{"worker", append(append([]string{"tasks"}, groundRooms...), verbs...)},
 		{"scheduler", []string{"tasks"}},

@@ -17,6 +17,7 @@ import (
 	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
+	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
@@ -39,18 +40,25 @@ type settings struct {
 	Retain    release.Config
 	Health    health.Config
 	Freshness freshness.Config
+	Notify    notify.Config
 	Scheduler scheduler.Config
 	Web       web.Config
 }
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Notify, &s.Scheduler, &s.Web}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that
-// no password need stand in the environment.
-var secrets = []string{"STOKER_REDIS_URL", "STOKER_CACHE_URL"}
+// no password need stand in the environment. The first are URLs of Redises.
+var (
+	redisURLs = []string{"STOKER_REDIS_URL", "STOKER_CACHE_URL"}
+	secrets   = append(slices.Clip(redisURLs), webhookURL, "STOKER_WEBHOOK_SECRET")
+)
+
+// webhookURL is an address whose path is a secret.
+const webhookURL = "STOKER_WEBHOOK_URL"
 
 // loadSettings reads and validates every setting; the error names each that is wrong.
 func loadSettings() (*settings, error) {
@@ -78,7 +86,7 @@ func loadSettings() (*settings, error) {
 // password is the usual reason.
 func unreadableURLs() []error {
 	var errs []error
-	for _, name := range secrets {
+	for _, name := range redisURLs {
 		if _, ok := readURL(os.Getenv(name)); !ok {
 			errs = append(errs, fmt.Errorf("%w: %s is not a URL: use redis://user:password@host:6379/0, with %%-escapes for special characters in the password", tasks.ErrInvalid, name))
 		}
@@ -147,9 +155,7 @@ func describe() []setting {
 			if slices.Contains(secrets, v.Name) && os.Getenv(v.Name+"_FILE") != "" {
 				v.Source = "file " + os.Getenv(v.Name+"_FILE")
 			}
-			if strings.Contains(v.Value, "://") || slices.Contains(secrets, v.Name) {
-				v.Value = redact(v.Value)
-			}
+			v.Value = conceal(v.Name, v.Value)
 			all = append(all, v)
 		}
 	}
@@ -210,6 +216,25 @@ func unknownSettings() []string {
 func readURL(value string) (*url.URL, bool) {
 	u, err := url.Parse(value)
 	return u, err == nil && (u.User != nil || !strings.Contains(value, "@"))
+}
+
+// conceal returns a setting's value without what is secret in it.
+func conceal(name, value string) string {
+	switch {
+	case value == "":
+		return ""
+	case name == webhookURL:
+		u, err := url.Parse(value)
+		if err != nil || u.Host == "" {
+			return blot
+		}
+		return u.Scheme + "://" + u.Host + "/" + blot
+	case slices.Contains(redisURLs, name), strings.Contains(value, "://") && !slices.Contains(secrets, name):
+		return redact(value)
+	case slices.Contains(secrets, name):
+		return blot
+	}
+	return value
 }
 
 // blot stands where a password was.

@@ -54,6 +54,8 @@ var others = map[string]string{
 	"STOKER_SNAPSHOT_KEY_FILE": "/keys", "STOKER_RETAIN_MEMORY": "2GiB",
 	"STOKER_SCHEDULE": "schedule.yaml", "STOKER_WEB_ADDR": "127.0.0.1:9090", "STOKER_WEB_TOKENS_FILE": "tokens",
 	"STOKER_PROBE_CACHE_HEADER": "X-Hit", "STOKER_PROBE_DB_METRIC": "sql",
+	"STOKER_PROBE_DB_HEADER": "X-Queries", "STOKER_WEBHOOK_FORMAT": "slack",
+	"STOKER_WEBHOOK_URL": "https://chat.example/hook", "STOKER_WEBHOOK_SECRET": "a secret of more than 24 characters",
 }
 
 func other(t *testing.T, name string, field any) string {
@@ -115,7 +117,7 @@ func TestSettingsArrive(t *testing.T) {
 			}
 		}
 		shown := describe()[slices.IndexFunc(describe(), func(s setting) bool { return s.Name == v.Name })]
-		if shown.Value != value || shown.Source != "environment" {
+		if shown.Value != conceal(v.Name, value) || shown.Source != "environment" {
 			t.Errorf("%s=%s is shown as %q from the %s", v.Name, value, shown.Value, shown.Source)
 		}
 		if v.Help == "" {
@@ -150,13 +152,20 @@ func TestSettingsNeedTheirPrefix(t *testing.T) {
 }
 
 func TestSecretFromFile(t *testing.T) {
+	const url, shownURL = "redis://:s3cret@queue:6379/3", "redis://:xxxxx@queue:6379/3"
+	values := map[string]struct{ value, shown string }{
+		"STOKER_REDIS_URL":      {url, shownURL},
+		"STOKER_CACHE_URL":      {url, shownURL},
+		"STOKER_WEBHOOK_URL":    {"https://ann:s3cret@chat.example/hooks/s3cret?k=s3cret", "https://chat.example/xxxxx"},
+		"STOKER_WEBHOOK_SECRET": {"s3cret s3cret s3cret s3cret", "xxxxx"},
+	}
 	for _, name := range secrets {
 		t.Run(name, func(t *testing.T) {
 			bareEnvironment(t)
 			unset(t, name) // which reading the file sets, for this process
 			file := filepath.Join(t.TempDir(), "secret")
-			const url = "redis://:s3cret@queue:6379/3"
-			if err := os.WriteFile(file, []byte(url+"\n"), 0o600); err != nil {
+			want := values[name]
+			if err := os.WriteFile(file, []byte(want.value+"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			t.Setenv(name+"_FILE", file)
@@ -164,11 +173,11 @@ func TestSecretFromFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := []string{s.Tasks.RedisURL, s.Tasks.CacheURL}; !slices.Contains(got, url) {
-				t.Errorf("read %q, want %q among them", got, url)
+			if got := []string{s.Tasks.RedisURL, s.Tasks.CacheURL, s.Notify.WebhookURL, s.Notify.WebhookSecret}; !slices.Contains(got, want.value) {
+				t.Errorf("read %q, want %q among them", got, want.value)
 			}
 			for _, v := range describe() {
-				if v.Name == name && (v.Source != "file "+file || v.Value != "redis://:xxxxx@queue:6379/3") {
+				if v.Name == name && (v.Source != "file "+file || v.Value != want.shown) {
 					t.Errorf("shown as %+v", v)
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/restore"
 	"github.com/alphanode/stoker/worker/retire"
@@ -47,6 +48,7 @@ type rooms struct {
 	fresh    *freshness.Monitor
 	refresh  *refresh.Refresher
 	monitor  *health.Monitor
+	sender   *notify.Sender
 }
 
 // with loads the settings, wires the rooms, and calls do with them. Both Redises must answer.
@@ -126,6 +128,9 @@ func (r *rooms) make() (err error) {
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
 		Cache: r.ns, Tasks: r.client, Version: version, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
+		Failed: func(ctx context.Context, id string, c warm.Certificate) error {
+			return r.monitor.CertificateFailed(ctx, id, c.Run, string(c.Verdict), c.Reasons)
+		},
 	})
 	if err != nil {
 		return err
@@ -143,7 +148,10 @@ func (r *rooms) make() (err error) {
 		return err
 	}
 	r.applier.Refresh = r.refresh
-	r.monitor = health.New(health.Deps{
+	if r.sender, err = notify.New(r.set.Notify); err != nil {
+		return err
+	}
+	deps := health.Deps{
 		App: r.set.Tasks.App, Keys: r.keys, Queue: r.queue, Cache: r.cache, Ledger: r.ledger, Log: r.log, Logger: r.logger,
 		Count: func(ctx context.Context, id string) (int64, error) {
 			u, err := r.ns.Usage(ctx, id)
@@ -152,7 +160,12 @@ func (r *rooms) make() (err error) {
 		Rollback:  r.rollbackReady,
 		Freshness: r.fresh.Latest,
 		Probes:    r.probes,
-	}, r.set.Health)
+		Enqueue:   r.client.Enqueue,
+	}
+	if r.set.Notify.Enabled() {
+		deps.Tell = r.client.Enqueue
+	}
+	r.monitor = health.New(deps, r.set.Health)
 	return nil
 }
 
@@ -199,6 +212,9 @@ func (r *rooms) close() error {
 	var errs []error
 	if r.monitor != nil {
 		r.monitor.Close()
+	}
+	if r.sender != nil {
+		r.sender.Close()
 	}
 	if r.throttle != nil {
 		r.throttle.Close()
@@ -276,7 +292,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeInvalidate:     worker.Invalidate(r.applier),
 			tasks.TypeInvalidateBulk: worker.InvalidateBulk(r.applier),
 			tasks.TypeActivate:       worker.Activate(activator),
-			tasks.TypeRollback:       worker.Rollback(r.restorer),
+			tasks.TypeRollback:       worker.Rollback(watchedRollback{r.restorer, r.monitor}),
 			tasks.TypeWarmRun:        worker.WarmRun(r.warmer),
 			tasks.TypeWarmBatch:      worker.WarmBatch(r.warmer),
 			tasks.TypeRefresh:        worker.Refresh(r.refresh),
@@ -288,6 +304,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 			tasks.TypeFreshness:      worker.Freshness(r.fresh),
 			tasks.TypeBaseline:       worker.Baseline(r.monitor),
 			tasks.TypeWatch:          worker.Watch(r.monitor),
+			tasks.TypeNotify:         worker.Notify(r.sender),
 		},
 		Applier: r.applier,
 		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone, Forsake: r.retirer.Forsake},
@@ -295,6 +312,22 @@ func (r *rooms) worker() (*worker.Worker, error) {
 		Witness: r.log,
 		Log:     r.logger,
 	})
+}
+
+// watchedRollback is a rollback whose outcome the watch that asked for it learns.
+type watchedRollback struct {
+	*restore.Restorer
+	monitor *health.Monitor
+}
+
+// Rollback implements [worker.Roller].
+func (w watchedRollback) Rollback(ctx context.Context, j tasks.Job, p tasks.Rollback) (restore.Report, error) {
+	report, err := w.Restorer.Rollback(ctx, j, p)
+	if p.From == "" || err != nil && !worker.Final(ctx, err) {
+		return report, err
+	}
+	detail := fmt.Sprintf("by way of %s, fresh as of number %d", report.Via, report.FreshAsOf)
+	return report, errors.Join(err, w.monitor.RolledBack(ctx, p, detail, err))
 }
 
 // pruner is the daily housekeeping.

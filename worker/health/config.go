@@ -30,6 +30,10 @@ type Config struct {
 	ProbeTimeout     time.Duration `split_words:"true" default:"10s" desc:"how long one probe request may take"`
 	ProbeCacheHeader string        `split_words:"true" default:"X-Cache" desc:"response header that says whether the site's cache had the page: a value that begins with hit counts as one"`
 	ProbeDBMetric    string        `split_words:"true" default:"db" desc:"Server-Timing metric that counts the request's database calls"`
+	ProbeDBHeader    string        `split_words:"true" desc:"response header that holds the number of the request's database calls, for sites that send no Server-Timing"`
+
+	WatchFor      time.Duration `split_words:"true" default:"30m" desc:"how long a release is watched after its switch, in looks at growing intervals, 0s to 48h; 0s means one look"`
+	WatchRollback bool          `split_words:"true" default:"false" desc:"let the watch roll back by itself, once per release, when the site is clearly worse after a switch; stoker release activate --auto-rollback asks for it one release at a time"`
 }
 
 // Validate reports a threshold that could not work, naming its variable.
@@ -66,6 +70,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: STOKER_HEALTH_KEEP %d: use 1 to 100000", tasks.ErrInvalid, c.HealthKeep)
 	case c.ProbeConcurrency < 1 || c.ProbeConcurrency > 256:
 		return fmt.Errorf("%w: STOKER_PROBE_CONCURRENCY %d: use 1 to 256", tasks.ErrInvalid, c.ProbeConcurrency)
+	case c.WatchFor < 0 || c.WatchFor > maxWatchFor:
+		return fmt.Errorf("%w: STOKER_WATCH_FOR %v: use 0s to %v", tasks.ErrInvalid, c.WatchFor, maxWatchFor)
 	case c.ProbeCacheHeader == "" || c.ProbeDBMetric == "":
 		return fmt.Errorf("%w: STOKER_PROBE_CACHE_HEADER and STOKER_PROBE_DB_METRIC must name something", tasks.ErrInvalid)
 	}

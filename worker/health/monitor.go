@@ -36,6 +36,11 @@ type Deps struct {
 	// Probes returns the pages that stand for the site under a release. Optional; without it
 	// nothing can be measured.
 	Probes func(ctx context.Context, release string) (Probes, error)
+	// Enqueue asks for a watch's next look, and for the rollback that it wants; tasks.Client.Enqueue
+	// is one. Optional; without it a watch is one look.
+	Enqueue func(ctx context.Context, p tasks.Payload, opts ...asynq.Option) (string, error)
+	// Tell is Enqueue where people are told of events; nil where there is nobody to tell.
+	Tell func(ctx context.Context, p tasks.Payload, opts ...asynq.Option) (string, error)
 }
 
 // Monitor runs the checks and measurements of one app. It is safe for concurrent use; two
@@ -79,6 +84,9 @@ func (m *Monitor) Check(ctx context.Context, job tasks.Job, _ tasks.Health) (Rep
 	defer cancel()
 	if err := m.keep(storeCtx, r); err != nil {
 		return r, err
+	}
+	if err := m.tellHealth(storeCtx, r); err != nil {
+		m.d.Logger.WarnContext(ctx, "health not told", "error", err)
 	}
 	job.Progress("judge", 2, 2)
 	return r, nil

@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,9 @@ type NoteInput struct {
 
 	Baseline    *Baseline // nil when it was never measured
 	Verdict     *Verdict  // nil when it was never watched
+	Watch       *Watching // likewise
 	Certificate []Field   // in the order to show; empty when there is none
+	Checklist   []Check   // of security, by [Checklist]; as seen from where the note is written
 
 	Invalidations *int64 // edits recorded since it was made; nil when the log no longer tells
 	Rollback      string // the command that takes it back; "" when there is nothing to go back to
@@ -33,32 +36,41 @@ type Field struct{ Name, Value string }
 // bytes.
 func Note(in NoteInput) string {
 	r := in.Record
-	state := string(r.State)
-	if r.Pinned {
-		state += ", pinned"
-	}
 	w := &noteWriter{}
 	w.line("# Release %s", inline(r.ID))
 	w.line("")
-	w.list(
-		Field{"State", state},
-		Field{"Owner", r.Owner},
-		Field{"Revision", r.Revision},
-		Field{"Release before", in.Previous},
-		Field{"Created", date(r.CreatedAt)},
-		Field{"Last activated", date(r.ActivatedAt)},
-		Field{"Key template", r.Template},
-	)
+	w.list(in.facts()...)
 	w.prose("Reason", r.Reason)
 	w.prose("Expected result", r.Expected)
 	w.code("Files touched", r.Files)
 	w.code("Commands used", r.Commands)
 	w.result(in)
+	w.watch(in.Watch)
 	w.certificate(in.Certificate)
 	w.invalidations(in.Invalidations)
+	w.checklist(in.Checklist)
 	w.history(in.History)
 	w.rollback(in)
 	return w.String()
+}
+
+// facts are what there is to know of a release at a glance, without what has no value.
+func (in NoteInput) facts() []Field {
+	r := in.Record
+	state := string(r.State)
+	if r.Pinned {
+		state += ", pinned"
+	}
+	all := []Field{
+		{"State", state},
+		{"Owner", r.Owner},
+		{"Revision", r.Revision},
+		{"Release before", in.Previous},
+		{"Created", date(r.CreatedAt)},
+		{"Last activated", date(r.ActivatedAt)},
+		{"Key template", r.Template},
+	}
+	return slices.DeleteFunc(all, func(f Field) bool { return f.Value == "" })
 }
 
 // noteWriter builds Markdown. What is not its own text goes through inline or block.
@@ -112,7 +124,7 @@ func (w *noteWriter) result(in NoteInput) {
 	w.section("Result")
 	switch v := in.Verdict; {
 	case v != nil:
-		w.line("Verdict after the switch: **%s**.\n", inline(string(v.Verdict)))
+		w.line("Verdict after the switch: **%s**%s.\n", inline(string(v.Verdict)), inline(v.looks()))
 		for _, reason := range v.Reasons {
 			w.line("- %s", inline(reason))
 		}
@@ -127,15 +139,35 @@ func (w *noteWriter) result(in NoteInput) {
 	}
 }
 
-// table shows baselines side by side.
-func (w *noteWriter) table(titles []string, baselines ...Baseline) {
-	w.line("\n| | %s |", strings.Join(titles, " | "))
-	w.line("|---|%s", strings.Repeat("---|", len(titles)))
-	rows := []struct {
-		name string
-		cell func(Baseline) string
-	}{
-		{"release", func(b Baseline) string { return inline(b.Release) }},
+// looks says how much of a watch a verdict rests on, "" outside of one.
+func (v Verdict) looks() string {
+	switch {
+	case v.Look == 0:
+		return ""
+	case v.Final:
+		return fmt.Sprintf(", at look %d of %d, the last one taken", v.Look, v.Looks)
+	}
+	return fmt.Sprintf(", after look %d of %d so far", v.Look, v.Looks)
+}
+
+// figure is a row of the table that shows baselines side by side.
+type figure struct {
+	name string
+	cell func(Baseline) string
+}
+
+// noteFigures are what a note shows of a baseline. The text of the cells is plain.
+func noteFigures() []figure {
+	first := func(show func(Figures) string) func(Baseline) string {
+		return func(b Baseline) string {
+			if b.First == nil {
+				return "not told apart"
+			}
+			return show(*b.First)
+		}
+	}
+	return []figure{
+		{"release", func(b Baseline) string { return b.Release }},
 		{"measured", func(b Baseline) string { return date(b.At) }},
 		{"requests", func(b Baseline) string { return humanize.Comma(int64(b.Requests)) }},
 		{"errors", func(b Baseline) string { return humanize.Comma(int64(b.Errors)) }},
@@ -144,11 +176,19 @@ func (w *noteWriter) table(titles []string, baselines ...Baseline) {
 		{"p99", func(b Baseline) string { return fmt.Sprintf("%.2f ms", b.P99) }},
 		{"hit rate", func(b Baseline) string { return reported(b.CacheReported, "%.1f%%", b.HitRate*100) }},
 		{"database calls a request", func(b Baseline) string { return reported(b.DBReported, "%.2f", b.DBCallsPerRequest) }},
+		{"first visits, p50", first(func(f Figures) string { return fmt.Sprintf("%.2f ms", f.P50) })},
+		{"first visits, hit rate", first(func(f Figures) string { return reported(f.CacheReported, "%.1f%%", f.HitRate*100) })},
 	}
-	for _, row := range rows {
+}
+
+// table shows baselines side by side.
+func (w *noteWriter) table(titles []string, baselines ...Baseline) {
+	w.line("\n| | %s |", strings.Join(titles, " | "))
+	w.line("|---|%s", strings.Repeat("---|", len(titles)))
+	for _, row := range noteFigures() {
 		cells := make([]string, len(baselines))
 		for i, b := range baselines {
-			cells[i] = row.cell(b)
+			cells[i] = inline(row.cell(b))
 		}
 		w.line("| %s | %s |", row.name, strings.Join(cells, " | "))
 	}
@@ -162,6 +202,70 @@ func reported(n int, format string, v float64) string {
 	return fmt.Sprintf(format, v)
 }
 
+// watch tells the looks and, where there was one, the rollback that the watch asked for.
+func (w *noteWriter) watch(s *Watching) {
+	if s == nil || len(s.Looks) == 0 {
+		return
+	}
+	w.section("Watch")
+	w.line("%s\n", inline(s.progress()))
+	w.line("| look | after the switch | verdict so far | requests | errors | p50 | p95 | hit rate | database calls |\n|---|---|---|---|---|---|---|---|---|")
+	for i, l := range s.Looks {
+		w.line("| %d | %s | %s | %s |", i+1, since(s.ActivatedAt, l.At), inline(string(l.Verdict)), strings.Join(l.cells(), " | "))
+	}
+	if s.Rollback != nil {
+		w.line("\n**%s**", inline(s.Rollback.sentence()))
+	}
+}
+
+// cells are a look's figures for people.
+func (l Look) cells() []string {
+	return []string{
+		humanize.Comma(int64(l.Requests)), humanize.Comma(int64(l.Errors)), fmt.Sprintf("%.2f ms", l.P50), fmt.Sprintf("%.2f ms", l.P95),
+		reported(l.CacheReported, "%.1f%%", l.HitRate*100), reported(l.DBReported, "%.2f", l.DBCallsPerRequest),
+	}
+}
+
+// progress says how far a watch has come.
+func (s Watching) progress() string {
+	text := fmt.Sprintf("%d of %d looks taken", len(s.Looks), s.Planned)
+	if !s.Next.IsZero() {
+		return text + "; the next is due " + date(s.Next) + "."
+	}
+	return text + "; ended: " + s.Ended + "."
+}
+
+// sentence says what came of a rollback that a watch asked for.
+func (r AutoRollback) sentence() string {
+	text := "The watch rolled back to " + r.To + " by itself"
+	if r.Outcome != RollbackDone {
+		text = "The watch wanted to roll back to " + r.To
+	}
+	text += " (" + date(r.At) + "): " + r.Outcome
+	if r.Detail != "" {
+		text += ", " + r.Detail
+	}
+	return text + "."
+}
+
+// since shows the time from one moment to another.
+func since(from, to time.Time) string { return max(to.Sub(from), 0).Round(time.Second).String() }
+
+func (w *noteWriter) checklist(checks []Check) {
+	if len(checks) == 0 {
+		return
+	}
+	w.section("Security checklist")
+	w.line("As seen from where this note was written.\n")
+	for _, c := range checks {
+		box := " "
+		if c.Status == OK {
+			box = "x"
+		}
+		w.line("- [%s] %s: %s", box, inline(c.Name), inline(c.sentence()))
+	}
+}
+
 func (w *noteWriter) certificate(fields []Field) {
 	w.section("Certificate")
 	if len(fields) == 0 {
@@ -173,11 +277,7 @@ func (w *noteWriter) certificate(fields []Field) {
 
 func (w *noteWriter) invalidations(n *int64) {
 	w.section("Invalidations since it was made")
-	if n == nil {
-		w.line("Not known: the log no longer reaches back that far.")
-		return
-	}
-	w.line("%s recorded.", humanize.Comma(*n))
+	w.line("%s", editsSince(n))
 }
 
 func (w *noteWriter) history(moves []release.Move) {
@@ -188,13 +288,12 @@ func (w *noteWriter) history(moves []release.Move) {
 	}
 	w.line("| when | from | to | who | why |\n|---|---|---|---|---|")
 	for _, m := range moves {
-		why := m.Reason
-		if m.Note != "" {
-			why = strings.TrimPrefix(why+"; "+m.Note, "; ")
-		}
-		w.line("| %s | %s | %s | %s | %s |", date(m.At), inline(string(m.From)), inline(string(m.To)), inline(m.Actor), inline(why))
+		w.line("| %s | %s | %s | %s | %s |", date(m.At), inline(string(m.From)), inline(string(m.To)), inline(m.Actor), inline(why(m)))
 	}
 }
+
+// why tells a move's reason and note.
+func why(m release.Move) string { return strings.Trim(m.Reason+"; "+m.Note, "; ") }
 
 func (w *noteWriter) rollback(in NoteInput) {
 	w.section("How to roll back")
@@ -252,4 +351,15 @@ func longestRun(s string, c rune) int {
 		longest = max(longest, run)
 	}
 	return longest
+}
+
+// sentence is what was seen, and what to do where it is not right.
+func (c Check) sentence() string {
+	switch {
+	case c.Status == OK:
+		return c.Detail
+	case c.Remedy == "":
+		return string(c.Status) + ": " + c.Detail
+	}
+	return string(c.Status) + ": " + c.Detail + " → " + c.Remedy
 }

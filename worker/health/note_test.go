@@ -18,11 +18,19 @@ func fullNote() NoteInput {
 	at := func(min int) time.Time { return testNow.Add(time.Duration(min) * time.Minute) }
 	edits := int64(1234)
 	before := Baseline{
-		Release: "r41", At: at(-60), Requests: 400, Errors: 0, P50: 3.2, P95: 9.75, P99: 22.1,
-		HitRate: 0.97, CacheReported: 400, DBCallsPerRequest: 0.12, DBReported: 400,
+		Release: "r41", At: at(-60), Requests: 400, Errors: 0,
+		Figures: Figures{P50: 3.2, P95: 9.75, P99: 22.1, HitRate: 0.97, CacheReported: 400, DBCallsPerRequest: 0.12, DBReported: 400},
 	}
 	after := before
+	before.First = &Figures{P50: 4, HitRate: 0.5, CacheReported: 40}
+	for q := range 21 {
+		before.Quantiles = append(before.Quantiles, 2+float64(q)/3)
+		after.Quantiles = append(after.Quantiles, 1.9+float64(q)/2.5)
+	}
 	after.Release, after.At, after.P50, after.CacheReported = "r42", at(40), 3.1, 0
+	look := func(min, errors int, p50, p95 float64, v Outcome) Look {
+		return Look{At: at(min), Verdict: v, Requests: 400, Errors: errors, Figures: Figures{P50: p50, P95: p95, HitRate: 0.5, CacheReported: 400}}
+	}
 	return NoteInput{
 		Record: release.Record{
 			ID: "r42", State: release.Active, CreatedAt: at(0), ActivatedAt: at(30), Template: tasks.DefaultTemplate, Pinned: true,
@@ -40,9 +48,20 @@ func fullNote() NoteInput {
 			{At: at(10), From: release.New, To: release.Warming, Note: "run 7", By: tasks.By{Actor: "worker"}},
 			{At: at(30), From: release.Ready, To: release.Active, Note: "r41 to standby", By: tasks.By{Actor: "bob|ops", Reason: "go"}},
 		},
-		Previous:      "r41",
-		Baseline:      &after,
-		Verdict:       &Verdict{Verdict: Same, Reasons: []string{"errors: 0 of 400 before, 0 of 400 after"}, Before: before, After: after},
+		Previous: "r41",
+		Baseline: &after,
+		Verdict: &Verdict{
+			Verdict: Worse, Reasons: []string{"errors: 0 of 400 before, 40 of 1,200 after <b>"}, Before: before, After: after, Look: 3, Looks: 7, Final: true,
+			Found: []Finding{{MeasureErrors, Worse, "errors: 0 of 400 before, 40 of 1,200 after <b>"}, {MeasureLatency, Same, "latency: much as it was"}},
+		},
+		Watch: &Watching{
+			ActivatedAt: at(30), Before: "r41", Planned: 7, Ended: "clearly worse", Clear: true,
+			Looks:    []Look{look(30, 0, 3, 9, Same), look(31, 10, 3.2, 10, Worse), look(32, 30, 3.1, 9.5, Worse)},
+			Rollback: &AutoRollback{To: "r41", At: at(32), Task: "watch-rollback:r42", Outcome: RollbackDone, Detail: "by way of standby, fresh as of number 1795371029000001"},
+		},
+		Checklist: Checklist(release.Record{Notes: release.Notes{Files: []string{"config/prod.env", "a"}}}, nil, "pass", []Check{
+			{Name: "queue.user", Status: Warn, Detail: "Redis's user default is used", Remedy: "give stoker a user"}, {Name: "workers", Status: OK},
+		}),
 		Certificate:   []Field{{"Verdict", "pass"}, {"Entries", "5,322"}, {"Coverage", "100%"}},
 		Invalidations: &edits,
 		Rollback:      "stoker rollback --to r41 --wait",
@@ -65,6 +84,38 @@ func TestNoteGolden(t *testing.T) {
 		}
 		if diff := cmp.Diff(string(want), got); diff != "" {
 			t.Errorf("%s (-want +got; -update rewrites it):\n%s", name, diff)
+		}
+	}
+}
+
+// TestNoteHTML: the page stands alone, and what people wrote stays text.
+func TestNoteHTML(t *testing.T) {
+	adopted := NoteInput{Record: release.Record{ID: "r1", State: release.Standby, CreatedAt: testNow}, Baseline: &Baseline{Release: "r1", At: testNow, Requests: 3}}
+	for name, in := range map[string]NoteInput{"note_full": fullNote(), "note_bare": adopted} {
+		got, err := NoteHTML(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join("testdata", name+".html")
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s (-want +got; -update rewrites it):\n%s", name, diff)
+		}
+		for _, banned := range []string{"<script", "javascript:", " src=", " href=", "url(", "@import", "<b>"} {
+			if strings.Contains(got, banned) {
+				t.Errorf("%s holds %q", name, banned)
+			}
+		}
+		if n := strings.Count(got, "<svg"); name == "note_full" && n != 2 || name == "note_bare" && n != 0 {
+			t.Errorf("%s has %d plots", name, n)
 		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
-	"github.com/alphanode/stoker/worker/release"
 )
 
 func TestDBCalls(t *testing.T) {
@@ -118,7 +117,7 @@ func TestMeasure(t *testing.T) {
 	m := newMonitor(t, redis, redis, nil)
 	b, err := m.measure(context.Background(), tasks.Alone("test"), Probes{
 		Base: srv.URL, Paths: []string{"/", "/a", "/b", "/broken", "/moved"}, Count: 200,
-	}, "r7")
+	}, "r7", true, MaxSamples)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +127,7 @@ func TestMeasure(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"200": 120, "302": 40, "500": 40}, b.StatusCounts); diff != "" {
 		t.Error(diff)
 	}
-	if b.Release != "r7" || b.Requests != 200 || b.Errors != 40 || len(b.Samples) != 160 {
+	if b.Release != "r7" || b.Requests != 200 || b.Errors != 40 || len(b.Samples.MS) != 160 || b.First == nil {
 		t.Errorf("got %+v", b.Summary())
 	}
 	if b.HitRate != 0.75 || b.CacheReported != 120 || b.DBCallsPerRequest != 0.75 || b.DBReported != 120 {
@@ -144,11 +143,11 @@ func TestMeasureSiteDown(t *testing.T) {
 	srv.Close()
 	redis := redistest.Mini(t)
 	m := newMonitor(t, redis, redis, nil)
-	b, err := m.measure(context.Background(), tasks.Alone("test"), Probes{Base: srv.URL, Paths: []string{"/"}, Count: 10}, "r1")
+	b, err := m.measure(context.Background(), tasks.Alone("test"), Probes{Base: srv.URL, Paths: []string{"/"}, Count: 10}, "r1", true, MaxSamples)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Errors != 10 || b.StatusCounts["none"] != 10 || b.P99 != 0 || len(b.Samples) != 0 {
+	if b.Errors != 10 || b.StatusCounts["none"] != 10 || b.P99 != 0 || len(b.Samples.MS) != 0 {
 		t.Errorf("got %+v", b)
 	}
 }
@@ -174,108 +173,13 @@ func TestMeasureStops(t *testing.T) {
 	m := newMonitor(t, redis, redis, nil)
 	p := Probes{Base: srv.URL, Paths: []string{"/"}, Count: MaxProbes}
 	job := &drainingJob{after: 5, draining: make(chan struct{})}
-	if _, err := m.measure(context.Background(), job, p, "r1"); !errors.Is(err, tasks.ErrDraining) {
+	if _, err := m.measure(context.Background(), job, p, "r1", true, MaxSamples); !errors.Is(err, tasks.ErrDraining) {
 		t.Errorf("draining: got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := m.measure(ctx, tasks.Alone("test"), p, "r1"); !errors.Is(err, context.Canceled) {
+	if _, err := m.measure(ctx, tasks.Alone("test"), p, "r1", true, MaxSamples); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
-	}
-}
-
-func TestBaselineThenWatch(t *testing.T) {
-	ctx := context.Background()
-	var broken atomic.Bool
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if broken.Load() {
-			w.WriteHeader(http.StatusBadGateway)
-		}
-	}))
-	t.Cleanup(srv.Close)
-	redis := redistest.Mini(t)
-	probes := Probes{Base: srv.URL, Paths: []string{"/"}, Count: 150}
-	m := newMonitor(t, redis, redis, func(d *Deps) {
-		d.Probes = func(context.Context, string) (Probes, error) { return probes, nil }
-	})
-	l := m.d.Ledger
-	addRelease(t, l, "r1", true)
-	addRelease(t, l, "r2", false)
-
-	if _, err := m.Baseline(ctx, tasks.Alone("b"), tasks.Baseline{Release: "r9", By: testBy}); !errors.Is(err, tasks.ErrNotFound) {
-		t.Errorf("unknown release: got %v", err)
-	}
-	b, err := m.Baseline(ctx, tasks.Alone("b"), tasks.Baseline{Release: "r1", By: testBy})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := l.Get(ctx, "r1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stored Baseline
-	if ok, err := r.Doc(release.DocBaseline, &stored); !ok || err != nil {
-		t.Fatalf("stored baseline: %v %v", ok, err)
-	}
-	if diff := cmp.Diff(b, stored); diff != "" {
-		t.Error(diff)
-	}
-
-	watch := func(p tasks.Watch) Verdict {
-		t.Helper()
-		p.By = testBy
-		v, err := m.Watch(ctx, tasks.Alone("w"), p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	if v := watch(tasks.Watch{Release: "r2", Before: "r1"}); v.Verdict != Inconclusive {
-		t.Errorf("not the active release: got %s %v", v.Verdict, v.Reasons)
-	}
-	if _, err := l.Flip(ctx, "r2", release.New, testBy); err != nil {
-		t.Fatal(err)
-	}
-	if v := watch(tasks.Watch{Release: "r2", Before: "r0"}); v.Verdict != Inconclusive || v.After.Requests != 150 {
-		t.Errorf("nothing to compare with: got %s %v", v.Verdict, v.Reasons)
-	}
-	broken.Store(true)
-	v := watch(tasks.Watch{Release: "r2", Before: "r1"})
-	if v.Verdict != Worse || v.Before.Release != "r1" || v.After.Errors != 150 || v.Before.Samples != nil {
-		t.Errorf("broken site: got %+v", v)
-	}
-	if r, err = l.Get(ctx, "r2"); err != nil {
-		t.Fatal(err)
-	}
-	var kept Verdict
-	if ok, err := r.Doc(release.DocVerdict, &kept); !ok || err != nil || kept.Verdict != Worse {
-		t.Errorf("stored verdict: %v %v %+v", ok, err, kept)
-	}
-}
-
-// TestWatchReleaseChanges switches the active release while it is being measured.
-func TestWatchReleaseChanges(t *testing.T) {
-	ctx := context.Background()
-	redis := redistest.Mini(t)
-	var m *Monitor
-	var flipped atomic.Bool
-	srv := site(t, func(*http.Request) {
-		if flipped.CompareAndSwap(false, true) {
-			if _, err := m.d.Ledger.Flip(ctx, "r2", release.New, testBy); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	m = newMonitor(t, redis, redis, func(d *Deps) {
-		d.Probes = func(context.Context, string) (Probes, error) {
-			return Probes{Base: srv.URL, Paths: []string{"/"}, Count: 120}, nil
-		}
-	})
-	addRelease(t, m.d.Ledger, "r1", true)
-	addRelease(t, m.d.Ledger, "r2", false)
-	v, err := m.Watch(ctx, tasks.Alone("w"), tasks.Watch{Release: "r1", By: testBy})
-	if err != nil || v.Verdict != Inconclusive {
-		t.Errorf("got %s %v, %v; want inconclusive", v.Verdict, v.Reasons, err)
 	}
 }
 
@@ -293,12 +197,12 @@ func TestBaselineWithoutProbes(t *testing.T) {
 }
 
 func TestThin(t *testing.T) {
-	xs := make([]float64, 5001)
+	xs := make([]float64, 9001)
 	for i := range xs {
 		xs[i] = float64(i)
 	}
 	got := thin(xs, MaxSamples)
-	if len(got) != MaxSamples || got[0] != 0 || got[MaxSamples-1] < 4990 {
+	if len(got) != MaxSamples || got[0] != 0 || got[MaxSamples-1] < 8990 {
 		t.Errorf("%d samples from %v to %v", len(got), got[0], got[len(got)-1])
 	}
 	if got := thin(xs[:7], MaxSamples); len(got) != 7 {
@@ -309,9 +213,9 @@ func TestThin(t *testing.T) {
 func TestTallyQuantiles(t *testing.T) {
 	sum := newTally("r1", testNow)
 	for i := 1; i <= 1000; i++ {
-		sum.add(answer{latency: time.Duration(i) * time.Millisecond, status: 200})
+		sum.add("/", false, answer{latency: time.Duration(i) * time.Millisecond, status: 200})
 	}
-	b := sum.baseline()
+	b := sum.baseline(MaxSamples)
 	for _, q := range []struct{ got, want float64 }{{b.P50, 500}, {b.P95, 950}, {b.P99, 990}} {
 		if q.got < q.want*0.99 || q.got > q.want*1.01 {
 			t.Errorf("quantile %v, want %v within 1%%", q.got, q.want)

@@ -59,7 +59,7 @@ func stokerPeer(b *testing.B) (peer, *redis.Client) {
 	applier := invalidation.NewApplier(log, rdb, tmpl, func(context.Context) ([]string, error) { return live, nil }, namespace.New(rdb, tmpl, cfg.Keys(), nil))
 	w, err := worker.New(worker.Config{
 		Lanes: tasks.Lanes(), InvalidateConcurrency: 8, BulkConcurrency: 1, ReleaseConcurrency: 1, RefreshConcurrency: 1, WarmConcurrency: 1,
-		UpkeepConcurrency: 1, HealthConcurrency: 1, GracePeriod: time.Second,
+		UpkeepConcurrency: 1, HealthConcurrency: 1, NotifyConcurrency: 1, GracePeriod: time.Second,
 	}, worker.Deps{
 		App: "site", Queue: rdb, Dial: func() (redis.UniversalClient, error) {
 			return redis.NewClient(&redis.Options{Addr: rdb.Options().Addr}), nil

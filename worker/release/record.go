@@ -19,6 +19,7 @@ const (
 	DocBaseline    Doc = "baseline"    // how the site behaved under it (package health)
 	DocCertificate Doc = "certificate" // the verdict of its last warm run (package warm)
 	DocVerdict     Doc = "verdict"     // after the switch against before (package health)
+	DocWatch       Doc = "watch"       // the looks since the last switch to it (package health)
 	DocSnapshot    Doc = "snapshot"    // its newest verified archive (package snapshot)
 	DocPurge       Doc = "purge"       // what the last expiry deleted (package retire)
 	DocRestore     Doc = "restore"     // the last rollback to it (package restore)
@@ -38,11 +39,13 @@ type Notes struct {
 	Commands     []string `json:"commands,omitempty"` // used
 }
 
+// MaxNoteLines is how many files, and how many commands, notes may name.
+const MaxNoteLines = 1000
+
 // Validate holds the limits on notes: plain text, a bounded number of lines.
 func (n Notes) Validate() error {
-	const maxLines = 1000
-	if len(n.Files) > maxLines || len(n.Commands) > maxLines {
-		return fmt.Errorf("%w: notes of %d files and %d commands: at most %d each", tasks.ErrInvalid, len(n.Files), len(n.Commands), maxLines)
+	if len(n.Files) > MaxNoteLines || len(n.Commands) > MaxNoteLines {
+		return fmt.Errorf("%w: notes of %d files and %d commands: at most %d each", tasks.ErrInvalid, len(n.Files), len(n.Commands), MaxNoteLines)
 	}
 	lines := append([]string{n.Owner, n.Reason, n.Expected, n.RollbackNote, n.Revision}, n.Files...)
 	for _, line := range append(lines, n.Commands...) {

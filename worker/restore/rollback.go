@@ -21,7 +21,8 @@ type run struct {
 	cursor
 }
 
-// Rollback makes p.To active again, or without it the release on standby that was active last.
+// Rollback makes p.To active again, or without it the release on standby that was active last; where
+// p.From is given, only while that one is active.
 // What may not or cannot come back fresh is refused with tasks.ErrRefused, and with
 // tasks.ErrNotFresh where the log does not reach back to the archive; then nothing was changed.
 func (r *Restorer) Rollback(ctx context.Context, job tasks.Job, p tasks.Rollback) (Report, error) {
@@ -34,7 +35,7 @@ func (r *Restorer) Rollback(ctx context.Context, job tasks.Job, p tasks.Rollback
 		return Report{}, err
 	}
 	if !resumed {
-		if err := t.choose(ctx, p.To); err != nil {
+		if err := t.choose(ctx, p.From, p.To); err != nil {
 			return Report{}, err
 		}
 	}
@@ -46,10 +47,13 @@ func (r *Restorer) Rollback(ctx context.Context, job tasks.Job, p tasks.Rollback
 }
 
 // choose finds the release to go back to and writes it down before anything is changed.
-func (t *run) choose(ctx context.Context, to string) error {
+func (t *run) choose(ctx context.Context, from, to string) error {
 	active, err := t.Ledger.Active(ctx)
 	if err != nil {
 		return err
+	}
+	if from != "" && active != from {
+		return fmt.Errorf("roll back from %q: %w: %q is active instead: look, and ask again", from, tasks.ErrRefused, active)
 	}
 	var rec release.Record
 	if to != "" {

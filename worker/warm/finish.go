@@ -13,7 +13,7 @@ import (
 	"github.com/alphanode/stoker/worker/release"
 )
 
-// finish ends a run: certificate, ledger, status, in that order, each step safe to repeat.
+// finish ends a run: certificate, ledger, people, status, in that order, each step safe to repeat.
 // cause is why it ends before its batches did, nil when they are done.
 func (r *Runner) finish(ctx context.Context, run, id string, cause error) error {
 	rec := r.record(run)
@@ -30,6 +30,11 @@ func (r *Runner) finish(ctx context.Context, run, id string, cause error) error 
 	}
 	if err := r.enter(ctx, st, id, cert); err != nil {
 		return fmt.Errorf("finish run %q: %w", run, err)
+	}
+	if cert.Verdict == Fail && r.deps.Failed != nil {
+		if err := r.deps.Failed(ctx, id, cert); err != nil {
+			return fmt.Errorf("finish run %q: %w", run, err)
+		}
 	}
 	values := []any{"status", string(cert.Verdict), "finished_at", cert.At.UnixMicro()}
 	if cause != nil {

@@ -60,14 +60,14 @@ type Demand struct {
 type Probes struct {
 	Base  string   `yaml:"base"`  // scheme and host of the site
 	Paths []string `yaml:"paths"` // each with its leading slash
-	Count int      `yaml:"count"` // requests in one measurement, 1 to 100,000; 0 means 200
+	Count int      `yaml:"count"` // requests in one measurement, 1 to 100,000; 0 means 1000
 }
 
 // Defaults and limits of a plan.
 const (
 	DefaultCoverage = 0.99
 	DefaultSample   = 200
-	DefaultProbes   = 200
+	DefaultProbes   = 1000
 	maxSample       = 10_000
 	maxProbes       = 100_000
 	maxSources      = 100

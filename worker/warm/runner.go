@@ -100,6 +100,9 @@ type Deps struct {
 	Room    Room                // nil means that there is always some
 	Getenv  func(string) string // gives the DSNs that plans name; nil means the process's environment
 	Version string              // stoker's, for the crawl's User-Agent
+	// Failed has people told of a certificate that did not pass; it may be called again for the same
+	// run. Optional.
+	Failed func(ctx context.Context, release string, c Certificate) error
 }
 
 // Runner carries out warm runs and their batches. It is safe for concurrent use.

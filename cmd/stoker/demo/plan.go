@@ -25,7 +25,7 @@ sources:
     crawl: {base: "[[.Build]]", sitemap: /sitemap.xml, headers: {X-Release: "{{.Release}}"}, concurrency: 2}
     expect: {key: "page:{{.Path}}", header: {X-Release: "{{.Release}}"}}
 certificate: {coverage: 99%, sample: 200}
-probes: {base: "[[.Site]]", paths: [[.Paths]], count: 200}
+probes: {base: "[[.Site]]", paths: [[.Paths]], count: 500}
 `))
 
 // plan writes the warm plan for one build; carry is for a release that has one before it.

@@ -50,6 +50,9 @@ var (
 	descSnapshotAge   = desc("snapshot_age_seconds", "Age of the newest verified snapshot; absent without one.")
 	descDrillAge      = desc("drill_age_seconds", "Age of the last good drill; absent before the first.")
 	descDrillSeconds  = desc("drill_rollback_seconds", "What a rollback would have taken at the last drill that was good; absent before the first.")
+	descWatchVerdict  = desc("watch_verdict", "1 for the verdict over a live release since its last switch.", "release", "verdict")
+	descWatchLooks    = desc("watch_looks", "Looks taken since that switch.", "release")
+	descWatching      = desc("watch_running", "1 while further looks will follow.", "release")
 	descRollback      = desc("rollback_ready", "1 when a rollback would be safe now.")
 	descHealth        = desc("health_check", "Last answer of that check: 1 ok, 0.5 warn, 0 fail; absent when unknown.", "check")
 	descCompared      = desc("freshness_compared", "Entries of that release (archive: as a rollback would restore them) compared with their origin in a day.", "release", "place")
@@ -73,7 +76,7 @@ var _ prometheus.Collector = (*collector)(nil)
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descRemoval, descTargets, descQueueSize,
-		descQueueLatency, descQueuePaused, descSnapshotAge, descDrillAge, descDrillSeconds, descRollback, descHealth, descHealthAge,
+		descQueueLatency, descQueuePaused, descSnapshotAge, descWatchVerdict, descWatchLooks, descWatching, descDrillAge, descDrillSeconds, descRollback, descHealth, descHealthAge,
 		descCompared, descSuspects, descStale, descNines, descFreshnessAge,
 	} {
 		ch <- d
@@ -121,7 +124,14 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 			drilled = d
 		}
 		number[r.State]++
-		if row := newRow(r, active); row.Archive() && row.Snapshot.Created.After(newest) {
+		row := newRow(r, active)
+		if row.Watch != nil && r.State.Live() && row.Verdict.Verdict != "" {
+			found = append(found,
+				gauge(descWatchVerdict, 1, r.ID, row.Verdict.Verdict),
+				gauge(descWatchLooks, float64(len(row.Watch.Looks)), r.ID),
+				gauge(descWatching, truth(!row.Watch.Next.IsZero()), r.ID))
+		}
+		if row.Archive() && row.Snapshot.Created.After(newest) {
 			newest = row.Snapshot.Created
 		}
 	}

@@ -31,6 +31,7 @@ func TestMetrics(t *testing.T) {
 		`stoker_freshness_compared{place="live",release="r41"} 7200`, `stoker_freshness_suspects{place="live",release="r41"} 2`,
 		`stoker_freshness_stale{place="live",release="r41"} 1`, `stoker_freshness_nines{place="live",release="r41"} 3.4`,
 		`stoker_freshness_stale{place="archive",release="r40"} 0`, "stoker_freshness_report_age_seconds 300",
+		`stoker_watch_verdict{release="r42",verdict="worse"} 1`, `stoker_watch_looks{release="r42"} 2`, `stoker_watch_running{release="r42"} 1`,
 		`stoker_up{part="ledger"} 1`, "go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(page, "\n"+want) {

@@ -40,12 +40,35 @@ type row struct {
 	Count       count       // of its namespace; unknown when it is not live
 	Certificate certificate // zero without one
 	Snapshot    *snapshot   // nil without one
+	Verdict     verdict     // zero without one
+	Watch       *watch      // nil without one
 }
 
 // certificate is what the console reads of release.DocCertificate.
 type certificate struct {
 	Verdict string   `json:"verdict"`
 	Reasons []string `json:"reasons"`
+}
+
+// verdict is what the console reads of release.DocVerdict.
+type verdict struct {
+	Verdict string   `json:"verdict"`
+	Reasons []string `json:"reasons"`
+}
+
+// watch is what the console reads of release.DocWatch.
+type watch struct {
+	ActivatedAt time.Time  `json:"activated_at"`
+	Planned     int        `json:"planned"`
+	Looks       []struct{} `json:"looks"`
+	Next        time.Time  `json:"next"` // zero when the watch has ended
+	Ended       string     `json:"ended"`
+	Rollback    *struct {
+		To      string    `json:"to"`
+		At      time.Time `json:"at"`
+		Outcome string    `json:"outcome"`
+		Detail  string    `json:"detail"`
+	} `json:"rollback"`
 }
 
 // snapshot is what the console reads of release.DocSnapshot.
@@ -141,6 +164,11 @@ func (s *Server) rows(ctx context.Context) ([]row, error) {
 func newRow(r release.Record, active string) row {
 	found := row{Record: r, Active: r.ID == active}
 	_, _ = r.Doc(release.DocCertificate, &found.Certificate)
+	_, _ = r.Doc(release.DocVerdict, &found.Verdict)
+	var seen watch
+	if ok, err := r.Doc(release.DocWatch, &seen); ok && err == nil {
+		found.Watch = &seen
+	}
 	var snap snapshot
 	if ok, err := r.Doc(release.DocSnapshot, &snap); ok && err == nil {
 		found.Snapshot = &snap

@@ -28,6 +28,7 @@ func TestOverview(t *testing.T) {
 		`<span class="verdict inconclusive">`, `title="in the archive">1,702`, "42 h ago",
 		"<b>ann</b> tag pages: &lt;related&gt; block", "<code>tag author:ann</code>", `<code>prefix &#34;nav:\x00&#34;</code>`, "cms: post 42 edited",
 		`<th scope="row">invalidate</th>`, `<th scope="row">upkeep</th>`,
+		`<span class="verdict worse">worse</span> since its switch<br>2 of 7 looks, the next at`,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %s", want)
@@ -88,6 +89,8 @@ func TestReleasePage(t *testing.T) {
 	for _, want := range []string{
 		"<h1>r42", "first paint 200 ms sooner", "nothing to undo in the database", "<code>9c1f3e2</code>", "<code>static/article.css</code>",
 		"<code>stoker release activate r42</code>", "release window", "certificate: pass", `<code>&lt;app&gt;:&lt;release&gt;:&lt;key&gt;</code>`,
+		`<dt>Since its switch</dt><dd><span class="verdict worse">worse</span>`, `<dt>Watch</dt><dd>2 of 7 looks, the next at <time`,
+		`<dt>Rolled back by itself</dt><dd>to <a href="/releases/r41">r41</a>: refused, not fresh`,
 		"<summary>certificate</summary>", `&#34;verdict&#34;: &#34;pass&#34;`,
 	} {
 		if !strings.Contains(page, want) {

@@ -162,7 +162,8 @@ func exampleLedger() *fakeLedger {
 				Notes: release.Notes{Owner: "ben", Reason: "search results without the old facets"}},
 			{ID: "r42", State: release.Active, CreatedAt: noon.Add(-3 * time.Hour), ChangedAt: noon.Add(-2 * time.Hour), ActivatedAt: noon.Add(-2 * time.Hour), Template: tasks.DefaultTemplate,
 				Notes: release.Notes{Owner: "ann", Reason: "new article template", Expected: "first paint 200 ms sooner", RollbackNote: "nothing to undo in the database", Revision: "9c1f3e2", Files: []string{"templates/article.html", "static/article.css"}, Commands: []string{"stoker warm r42", "stoker release activate r42"}},
-				Docs:  map[release.Doc]json.RawMessage{release.DocCertificate: pass}},
+				Docs: map[release.Doc]json.RawMessage{release.DocCertificate: pass, release.DocVerdict: json.RawMessage(`{"verdict": "worse"}`), release.DocWatch: json.RawMessage(
+					`{"activated_at": "2026-11-22T10:00:00Z", "planned": 7, "looks": [{"verdict": "same"}, {"verdict": "worse"}], "next": "2026-11-22T12:05:00Z", "rollback": {"to": "r41", "outcome": "refused", "detail": "not fresh"}}`)}},
 			{ID: "r41", State: release.Standby, Pinned: true, CreatedAt: noon.Add(-50 * time.Hour), ChangedAt: noon.Add(-2 * time.Hour), ActivatedAt: noon.Add(-49 * time.Hour), Template: tasks.DefaultTemplate,
 				Notes: release.Notes{Owner: "ann", Reason: "tag pages: <related> block"},
 				Docs:  map[release.Doc]json.RawMessage{release.DocCertificate: pass, release.DocSnapshot: snap(5 * time.Hour)}},
