@@ -23,11 +23,11 @@ import (
 	"github.com/alphanode/stoker/scheduler"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
+	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
-	"github.com/alphanode/stoker/worker/restore"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
 	"github.com/alphanode/stoker/worker/warm/refresh"
@@ -57,7 +57,7 @@ func settings(t *testing.T) []string {
 	var buf bytes.Buffer
 	for _, room := range []any{
 		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &refresh.Config{}, &freshness.Config{},
-		&snapshot.Config{}, &release.Config{}, &restore.Config{}, &health.Config{}, &scheduler.Config{}, &web.Config{},
+		&snapshot.Config{}, &release.Config{}, &governor.Config{}, &health.Config{}, &scheduler.Config{}, &web.Config{},
 	} {
 		if err := envconfig.Usagef("STOKER", room, &buf, "{{range .}}{{usage_key .}}\n{{end}}"); err != nil {
 			t.Fatal(err)

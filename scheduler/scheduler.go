@@ -243,7 +243,7 @@ func (s *Scheduler) enqueue(ctx context.Context, e Entry, tick time.Time) (id st
 		return "", err
 	}
 	if w, ok := p.(*tasks.WarmRun); ok {
-		return id, s.deps.Warm(ctx, id, tasks.WarmRequest{Release: w.Release, Sources: w.Sources, Sample: w.Sample, By: w.By})
+		return id, s.deps.Warm(ctx, id, tasks.WarmRequest{Release: w.Release, Sources: w.Sources, Sample: w.Sample, Pace: w.Pace, By: w.By})
 	}
 	return s.deps.Client.Enqueue(ctx, p, asynq.TaskID(id))
 }

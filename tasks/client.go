@@ -206,6 +206,7 @@ type WarmRequest struct {
 	Plan    []byte   // YAML; empty means the worker's own (STOKER_PLAN)
 	Sources []string // empty means all of the plan's
 	Sample  float64  // share of the entries, (0, 1]; 0 means all
+	Pace    Pace     // "" means the workers' own
 	By
 }
 
@@ -222,7 +223,7 @@ const keepRun = 30 * 24 * time.Hour
 
 // WarmAs is [Client.Warm] for a run whose ID the caller gives. Starting it again changes nothing.
 func (c *Client) WarmAs(ctx context.Context, run string, r WarmRequest) (taskID string, err error) {
-	payload := WarmRun{Run: run, Release: r.Release, Sources: r.Sources, Sample: r.Sample, By: r.By}
+	payload := WarmRun{Run: run, Release: r.Release, Sources: r.Sources, Sample: r.Sample, Pace: r.Pace, By: r.By}
 	if err := payload.Validate(); err != nil {
 		return "", fmt.Errorf("warm: %w", err)
 	}

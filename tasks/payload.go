@@ -150,6 +150,7 @@ type Rollback struct {
 	V       int    `json:"v"`
 	To      string `json:"to,omitempty"`      // "" means the release that was active before this one
 	Salvage bool   `json:"salvage,omitempty"` // of a damaged archive, bring back what is whole
+	Pace    Pace   `json:"pace,omitempty"`    // "" means full: visitors wait for it
 	By
 }
 
@@ -157,7 +158,12 @@ type Rollback struct {
 func (Rollback) TaskType() string { return TypeRollback }
 
 // Validate implements [Payload].
-func (p Rollback) Validate() error { return validateOptional(p.To, p.By) }
+func (p Rollback) Validate() error {
+	if err := p.Pace.validateOptional(); err != nil {
+		return err
+	}
+	return validateOptional(p.To, p.By)
+}
 
 // Activate makes a ready release the active one.
 type Activate struct {
@@ -180,6 +186,7 @@ type WarmRun struct {
 	Release string   `json:"release"`
 	Sources []string `json:"sources,omitempty"` // empty means all of the plan's
 	Sample  float64  `json:"sample,omitempty"`  // share of the entries, (0, 1]; 0 means all
+	Pace    Pace     `json:"pace,omitempty"`    // of its batches too; "" means the worker's own
 	By
 }
 
@@ -194,6 +201,9 @@ func (p WarmRun) Validate() error {
 	if p.Run == "" {
 		return fmt.Errorf("%w: warm without a run", ErrInvalid)
 	}
+	if err := p.Pace.validateOptional(); err != nil {
+		return err
+	}
 	return validateRelease(p.Release, p.By)
 }
 
@@ -206,6 +216,7 @@ type WarmBatch struct {
 	Source  string `json:"source"`
 	From    int    `json:"from"`
 	To      int    `json:"to"`
+	Pace    Pace   `json:"pace,omitempty"` // "" means the worker's own
 }
 
 // TaskType implements [Payload].
@@ -215,6 +226,9 @@ func (WarmBatch) TaskType() string { return TypeWarmBatch }
 func (p WarmBatch) Validate() error {
 	if p.Run == "" || p.Source == "" || p.From < 0 || p.To < p.From {
 		return fmt.Errorf("%w: batch [%d, %d) of source %q in run %q", ErrInvalid, p.From, p.To, p.Source, p.Run)
+	}
+	if err := p.Pace.validateOptional(); err != nil {
+		return err
 	}
 	return ValidateRelease(p.Release)
 }
@@ -238,6 +252,7 @@ func (p Refresh) Validate() error { return ValidateRelease(p.Release) }
 type Snapshot struct {
 	V       int    `json:"v"`
 	Release string `json:"release"`
+	Pace    Pace   `json:"pace,omitempty"` // "" means the worker's own
 	By
 }
 
@@ -245,12 +260,18 @@ type Snapshot struct {
 func (Snapshot) TaskType() string { return TypeSnapshot }
 
 // Validate implements [Payload].
-func (p Snapshot) Validate() error { return validateRelease(p.Release, p.By) }
+func (p Snapshot) Validate() error {
+	if err := p.Pace.validateOptional(); err != nil {
+		return err
+	}
+	return validateRelease(p.Release, p.By)
+}
 
 // Drill restores an archive into a scratch namespace, compares, and drops it again.
 type Drill struct {
 	V       int    `json:"v"`
 	Release string `json:"release,omitempty"` // whose archive; "" means the newest there is
+	Pace    Pace   `json:"pace,omitempty"`    // "" means the worker's own
 	By
 }
 
@@ -258,13 +279,19 @@ type Drill struct {
 func (Drill) TaskType() string { return TypeDrill }
 
 // Validate implements [Payload].
-func (p Drill) Validate() error { return validateOptional(p.Release, p.By) }
+func (p Drill) Validate() error {
+	if err := p.Pace.validateOptional(); err != nil {
+		return err
+	}
+	return validateOptional(p.Release, p.By)
+}
 
 // Expire removes namespaces: the one named, or those that the retention rule gives up.
 type Expire struct {
 	V          int    `json:"v"`
 	Release    string `json:"release,omitempty"`     // "" means by the rule
 	NoSnapshot bool   `json:"no_snapshot,omitempty"` // for a named release only: it cannot come back
+	Pace       Pace   `json:"pace,omitempty"`        // "" means the worker's own
 	By
 }
 
@@ -275,6 +302,9 @@ func (Expire) TaskType() string { return TypeExpire }
 func (p Expire) Validate() error {
 	if p.NoSnapshot && p.Release == "" {
 		return fmt.Errorf("%w: expiring without a snapshot needs the release's name: add --release ID", ErrInvalid)
+	}
+	if err := p.Pace.validateOptional(); err != nil {
+		return err
 	}
 	return validateOptional(p.Release, p.By)
 }

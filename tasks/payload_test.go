@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -21,15 +22,15 @@ func payloads() []Payload {
 	return []Payload{
 		&Invalidate{Numbers: []int64{1795371029000001, 1795371029000007}, Targets: 2, Sample: []Target{{KindTag, "post:42"}, {KindKey, "\x00tags\x00android\xff"}}},
 		&InvalidateBulk{Number: 1795371029000001, Targets: 1, Sample: []Target{{KindPrefix, "nav:"}}},
-		&Rollback{To: "r41", Salvage: true, By: by},
+		&Rollback{To: "r41", Salvage: true, Pace: PaceNormal, By: by},
 		&Activate{Release: "r42", Force: true, By: by},
 		&Refresh{Release: "r42"},
-		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, By: by},
-		&WarmBatch{Run: "RUN", Release: "r42", Source: "pages", From: 100, To: 200},
-		&Snapshot{Release: "r41", By: by},
-		&Expire{Release: "r40", NoSnapshot: true, By: by},
+		&WarmRun{Run: "RUN", Release: "r42", Sources: []string{"articles"}, Sample: 0.05, Pace: PaceGentle, By: by},
+		&WarmBatch{Run: "RUN", Release: "r42", Source: "pages", From: 100, To: 200, Pace: PaceGentle},
+		&Snapshot{Release: "r41", Pace: PaceFull, By: by},
+		&Expire{Release: "r40", NoSnapshot: true, Pace: PaceGentle, By: by},
 		&Prune{By: by},
-		&Drill{Release: "r41", By: by},
+		&Drill{Release: "r41", Pace: PaceFull, By: by},
 		&Health{By: by},
 		&Freshness{Confirm: true, By: by},
 		&Baseline{Release: "r41", By: by},
@@ -62,6 +63,39 @@ func TestPayloadsMatchGoldens(t *testing.T) {
 	for taskType := range laneOf {
 		if !seen[taskType] {
 			t.Errorf("no golden for %s", taskType)
+		}
+	}
+}
+
+// TestPaces: whatever has a pace is worked at it, refuses one that there is not, and needs none.
+func TestPaces(t *testing.T) {
+	field := func(p Payload) reflect.Value { return reflect.ValueOf(p).Elem().FieldByName("Pace") }
+	for _, p := range payloads() {
+		value := reflect.ValueOf(p).Elem()
+		if !field(p).IsValid() {
+			if got := PaceOf(value.Interface().(Payload)); got != "" {
+				t.Errorf("%s has no pace, yet is worked at %q", p.TaskType(), got)
+			}
+			continue
+		}
+		want := Pace(field(p).String())
+		if got := PaceOf(value.Interface().(Payload)); got != want {
+			t.Errorf("%s at %q is worked at %q", p.TaskType(), want, got)
+		}
+		field(p).SetString("fast")
+		if err := p.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), `"fast"`) {
+			t.Errorf("%s at fast: %v", p.TaskType(), err)
+		}
+		field(p).SetString("")
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s without a pace: %v", p.TaskType(), err)
+		}
+		want = ""
+		if p.TaskType() == TypeRollback {
+			want = PaceFull
+		}
+		if got := PaceOf(value.Interface().(Payload)); got != want {
+			t.Errorf("%s without a pace is worked at %q, want %q", p.TaskType(), got, want)
 		}
 	}
 }

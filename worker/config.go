@@ -60,15 +60,17 @@ type lane struct {
 	// capped lanes count their tasks' starts. Invalidations are not counted: the rounds would
 	// apply them all the same, and two round trips are half of what one takes.
 	capped bool
+	// urgent lanes do what others wait for, so their work does not make way for what waits.
+	urgent bool
 }
 
 var lanes = []lane{
 	// Nudges and rounds are the fast path of these two, so they need not be polled often.
-	{tasks.LaneInvalidate, 250 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false},
-	{tasks.LaneBulk, 250 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false},
-	{tasks.LaneRelease, 100 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true},
-	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true},
-	{tasks.LaneRefresh, 250 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true},
-	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true},
-	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true},
+	{tasks.LaneInvalidate, 250 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false, true},
+	{tasks.LaneBulk, 250 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false, true},
+	{tasks.LaneRelease, 100 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true, true},
+	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true, false},
+	{tasks.LaneRefresh, 250 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true, false},
+	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true, false},
+	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true, false},
 }

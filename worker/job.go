@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 )
 
 // progressEvery is the shortest time between two progress lines of one phase.
@@ -22,6 +24,9 @@ type Progress struct {
 	Phase string `json:"phase"`
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"` // 0 means unknown
+
+	Pace   tasks.Pace      `json:"pace,omitempty"`   // "" where nothing was paced yet
+	Braked governor.Reason `json:"braked,omitempty"` // why the last slice was slower than that
 }
 
 // progressLine is a Progress as a task's result holds it, apart from every handler's result.
@@ -45,6 +50,7 @@ type job struct {
 	queue    redis.UniversalClient
 	result   io.Writer
 	draining <-chan struct{}
+	work     *throttle.Task
 
 	mu       sync.Mutex
 	phase    string    // of the last progress line
@@ -95,7 +101,8 @@ func (j *job) Progress(phase string, done, total int64) {
 	if j.inFlight || phase == j.phase && now.Sub(j.shown) < progressEvery {
 		return
 	}
-	line, err := json.Marshal(progressLine{&Progress{phase, done, total}})
+	pace, brake := j.work.Pace()
+	line, err := json.Marshal(progressLine{&Progress{phase, done, total, pace, brake.Why}})
 	if err != nil {
 		return
 	}

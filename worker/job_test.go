@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/redistest"
 )
 
@@ -29,7 +30,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 // TestProgress: progress never waits for Redis, is throttled, and is over before the result.
 func TestProgress(t *testing.T) {
 	out := &slowWriter{enter: make(chan struct{}, 1), leave: make(chan struct{})}
-	j := &job{id: "a", result: out}
+	j := &job{id: "a", result: out, work: throttle.NewTask(tasks.PaceGentle, false)}
 	j.Progress("read", 1, 10)
 	receive(t, "the first write", out.enter)
 	j.Progress("write", 2, 10) // one write at a time: left out
@@ -42,7 +43,7 @@ func TestProgress(t *testing.T) {
 	if len(out.lines) != 2 {
 		t.Fatalf("progress lines %q, want two", out.lines)
 	}
-	if p, ok := ParseProgress([]byte(out.lines[1])); !ok || p != (Progress{"write", 4, 0}) {
+	if p, ok := ParseProgress([]byte(out.lines[1])); !ok || p != (Progress{Phase: "write", Done: 4, Pace: tasks.PaceGentle}) {
 		t.Errorf("progress line %q reads as %+v, %v", out.lines[1], p, ok)
 	}
 	for _, result := range []string{"", `{"from":1}`, `[1]`, `{"progress":null}`} {

@@ -31,6 +31,16 @@ const (
 	scanCount  = 1000 // keys a slice looks at: about 1 ms of the server
 )
 
+// Waiting returns how many of a lane's tasks wait for a worker.
+func (q Queues) Waiting(ctx context.Context, l tasks.Lane) (int64, error) {
+	a := archive{queue: l.Queue(q.App)}
+	n, err := q.Queue.LLen(ctx, a.key("pending")).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count what waits in queue %q: %w", a.queue, err)
+	}
+	return n, nil
+}
+
 // Prune deletes completed and archived tasks beyond the limits, the oldest first, and task
 // hashes that no list knows any more. It returns how many went.
 func (q Queues) Prune(ctx context.Context) (int64, error) {

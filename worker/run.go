@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 )
 
 // A Handler decodes the payload of one task type and calls the verb. The result becomes the
@@ -28,6 +29,9 @@ func decoded[P tasks.Payload](verb func(ctx context.Context, j tasks.Job, p P) (
 		var p P
 		if err := tasks.Decode(payload, any(&p).(tasks.Payload)); err != nil {
 			return nil, err
+		}
+		if task := throttle.Of(ctx); task != nil {
+			task.SetPace(tasks.PaceOf(p))
 		}
 		return verb(ctx, j, p)
 	}
@@ -93,8 +97,8 @@ func (r runner) run(ctx context.Context, id string, t *asynq.Task) error {
 			return err
 		}
 	}
-	j := &job{id: id, cursor: r.w.keys.Cursor(id), queue: r.w.deps.Queue, result: t.ResultWriter(), draining: r.w.draining}
-	result, err := r.guarded(ctx, j, t, handle)
+	j := &job{id: id, cursor: r.w.keys.Cursor(id), queue: r.w.deps.Queue, result: t.ResultWriter(), draining: r.w.draining, work: throttle.NewTask("", r.lane.urgent)}
+	result, err := r.guarded(throttle.With(ctx, j.work), j, t, handle)
 	j.settle()
 	if err == nil {
 		err = writeResult(t, result)

@@ -20,6 +20,7 @@ import (
 
 func (c *cli) snapshotCommand() *cobra.Command {
 	var wait bool
+	var p pace
 	cmd := &cobra.Command{
 		Use:     "snapshot ID",
 		Short:   "Write a release's namespace to a verified archive; list, verify and inspect archives",
@@ -33,7 +34,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 				if err := r.needStore(cmd.Context()); err != nil {
 					return err
 				}
-				id, err := r.client.Snapshot(cmd.Context(), a[0], c.by())
+				id, err := r.client.Enqueue(cmd.Context(), tasks.Snapshot{Release: a[0], Pace: p.Pace, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -44,6 +45,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is verified")
+	paceFlag(cmd, &p, workersPace)
 	cmd.AddCommand(&cobra.Command{
 		Use: "list", Short: "List the archives", Example: "  stoker snapshot list",
 		Args: args(cobra.NoArgs),
@@ -154,6 +156,7 @@ func (c *cli) verifySnapshot(cmd *cobra.Command, r *rooms, id string) error {
 func (c *cli) expireCommand() *cobra.Command {
 	var id string
 	var noSnapshot, dryRun, wait bool
+	var speed pace
 	cmd := &cobra.Command{
 		Use:   "expire",
 		Short: "Archive and remove releases by the retention rule, or one by name",
@@ -168,12 +171,12 @@ in the archive is deleted. What is served is never touched.`,
 			if err := notEmpty(cmd, "release"); err != nil {
 				return err
 			}
-			p := tasks.Expire{Release: id, NoSnapshot: noSnapshot, By: c.by()}
+			p := tasks.Expire{Release: id, NoSnapshot: noSnapshot, Pace: speed.Pace, By: c.by()}
 			if err := p.Validate(); err != nil {
 				return err
 			}
 			return c.with(cmd.Context(), func(r *rooms) error {
-				steps, err := r.retirer.Plan(cmd.Context(), p)
+				steps, err := r.retirer.Plan(speed.here(cmd.Context()), p)
 				if err != nil {
 					return err
 				}
@@ -186,7 +189,7 @@ in the archive is deleted. What is served is never touched.`,
 						return err
 					}
 				}
-				task, err := r.client.Expire(cmd.Context(), id, noSnapshot, c.by())
+				task, err := r.client.Enqueue(cmd.Context(), p)
 				if err != nil {
 					return err
 				}
@@ -199,6 +202,7 @@ in the archive is deleted. What is served is never touched.`,
 	f.BoolVar(&noSnapshot, "no-snapshot", false, "without an archive: with --release only; it can never come back")
 	f.BoolVar(&dryRun, "dry-run", false, "only show what would leave, and why")
 	f.BoolVar(&wait, "wait", false, "wait until it is done")
+	paceFlag(cmd, &speed, workersPace)
 	return cmd
 }
 
@@ -236,6 +240,7 @@ func printSteps(w io.Writer, steps []retire.Step) {
 func (c *cli) rollbackCommand() *cobra.Command {
 	var to string
 	var salvage, wait bool
+	var p pace
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Bring back an earlier release, warm and fresh, or not at all",
@@ -253,7 +258,7 @@ archive; --salvage brings back those of its blocks that are whole.`,
 				if err := r.restorer.May(cmd.Context(), to); err != nil {
 					return err
 				}
-				id, err := r.client.Enqueue(cmd.Context(), tasks.Rollback{To: to, Salvage: salvage, By: c.by()})
+				id, err := r.client.Enqueue(cmd.Context(), tasks.Rollback{To: to, Salvage: salvage, Pace: p.Pace, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -271,6 +276,7 @@ archive; --salvage brings back those of its blocks that are whole.`,
 	cmd.Flags().BoolVar(&salvage, "salvage", false, "of a damaged archive, bring back what is whole and say what is not")
 	cmd.Flags().StringVar(&to, "to", "", "the release to bring back (default: the one active before)")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is served")
+	paceFlag(cmd, &p, "full, since visitors wait for it")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 
 func (c *cli) drillCommand() *cobra.Command {
 	var wait bool
+	var p pace
 	cmd := &cobra.Command{
 		Use:   "drill [ID]",
 		Short: "Try whether an archive would come back, beside everything that is served",
@@ -34,7 +35,7 @@ so every week; health fails when the last good drill is older than STOKER_DRILL_
 				if err := r.mayDrill(cmd.Context(), id); err != nil {
 					return err
 				}
-				task, err := r.client.Drill(cmd.Context(), id, c.by())
+				task, err := r.client.Enqueue(cmd.Context(), tasks.Drill{Release: id, Pace: p.Pace, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -51,6 +52,7 @@ so every week; health fails when the last good drill is older than STOKER_DRILL_
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the outcome")
+	paceFlag(cmd, &p, workersPace)
 	return cmd
 }
 

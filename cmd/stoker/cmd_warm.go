@@ -24,6 +24,7 @@ func (c *cli) warmCommand() *cobra.Command {
 	var file, sample string
 	var sources []string
 	var dryRun, wait bool
+	var p pace
 	cmd := &cobra.Command{
 		Use:   "warm ID",
 		Short: "Fill a release's namespace by the warm plan, and certify it",
@@ -51,9 +52,9 @@ func (c *cli) warmCommand() *cobra.Command {
 					return err
 				}
 				if dryRun {
-					return c.dryWarm(cmd.Context(), r, plan, a[0], sources)
+					return c.dryWarm(p.here(cmd.Context()), r, plan, a[0], sources)
 				}
-				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, By: c.by()})
+				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, Pace: p.Pace, By: c.by()})
 				if err != nil {
 					return err
 				}
@@ -72,6 +73,7 @@ func (c *cli) warmCommand() *cobra.Command {
 	f.StringVar(&sample, "sample", "100%", "share of the entries to warm: the smallest change first")
 	f.BoolVar(&dryRun, "dry-run", false, "only count what would be warmed")
 	f.BoolVar(&wait, "wait", false, "wait for the certificate")
+	paceFlag(cmd, &p, workersPace)
 	return cmd
 }
 
@@ -142,9 +144,18 @@ func (c *cli) dryWarm(ctx context.Context, r *rooms, plan *warm.Plan, id string,
 	return c.show(found, func(w io.Writer) {
 		var rows [][]string
 		for _, s := range found {
-			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), examples(s.Keys)})
+			memory := ""
+			if s.Kind == "carry" {
+				memory = size(s.Bytes)
+			}
+			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), memory, examples(s.Keys)})
 		}
-		table(w, []string{"SOURCE", "KIND", "ENTRIES", "FOR EXAMPLE"}, rows)
+		table(w, []string{"SOURCE", "KIND", "ENTRIES", "MEMORY", "FOR EXAMPLE"}, rows)
+		for _, s := range found {
+			if s.Refused != "" {
+				fmt.Fprintf(w, "%s would not begin: %s\n", s.Name, plain(s.Refused))
+			}
+		}
 	})
 }
 
@@ -199,6 +210,7 @@ func (c *cli) showRun(s warm.RunStatus) error {
 		if len(rows) > 0 {
 			table(w, []string{"SOURCE", "KIND", "PLANNED", "STORED", "EDITED MEANWHILE", "FAILED"}, rows)
 		}
+		printFailures(w, s)
 		fmt.Fprintf(w, "%s: %s", s.Release, s.Status)
 		if s.Certificate != nil {
 			fmt.Fprintf(w, ", %.1f%% of the plan is warm, %d entries in the namespace", 100*s.Certificate.Coverage, s.Certificate.Entries)
@@ -219,6 +231,18 @@ func (c *cli) showRun(s warm.RunStatus) error {
 		return fmt.Errorf("warm %q: %w: %s", s.Release, tasks.ErrRefused, s.Error)
 	}
 	return fmt.Errorf("warm %q: %s: %s", s.Release, s.Status, strings.Join(reasons(s), "; "))
+}
+
+// printFailures shows the first of what failed in each source.
+func printFailures(w io.Writer, s warm.RunStatus) {
+	if s.Certificate == nil {
+		return
+	}
+	for _, src := range s.Certificate.Sources {
+		for _, example := range src.Examples {
+			fmt.Fprintf(w, "failed in %s: %s\n", src.Name, plain(example))
+		}
+	}
 }
 
 func reasons(s warm.RunStatus) []string {

@@ -18,7 +18,6 @@ import (
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/release"
-	"github.com/alphanode/stoker/worker/restore"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
 	"github.com/alphanode/stoker/worker/warm/refresh"
@@ -35,10 +34,9 @@ type settings struct {
 	Worker    worker.Config
 	Warm      warm.Config
 	Refresh   refresh.Config
-	Pace      governor.Config
+	Governor  governor.Config
 	Snapshot  snapshot.Config
 	Retain    release.Config
-	Restore   restore.Config
 	Health    health.Config
 	Freshness freshness.Config
 	Scheduler scheduler.Config
@@ -47,7 +45,7 @@ type settings struct {
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Pace, &s.Snapshot, &s.Retain, &s.Restore, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Scheduler, &s.Web}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that

@@ -12,7 +12,7 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
-	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/invalidation"
@@ -37,6 +37,7 @@ type rooms struct {
 	client   *tasks.Client
 	ledger   *release.Ledger
 	log      *invalidation.Log
+	throttle *throttle.Throttle
 	ns       *namespace.Cache
 	applier  *invalidation.Applier
 	store    snapshot.Store
@@ -106,7 +107,8 @@ func (r *rooms) make() (err error) {
 	}
 	r.ledger = release.Open(r.queue, r.keys)
 	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit, LogReplicas: r.set.Tasks.LogReplicas})
-	r.ns = namespace.New(r.cache, r.tmpl, r.keys, func() namespace.Pacer { return governor.New(r.set.Pace.Pace) })
+	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting})
+	r.ns = namespace.New(r.cache, r.tmpl, r.keys, r.pacer)
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
 	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
 		_, err := r.client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
@@ -118,12 +120,12 @@ func (r *rooms) make() (err error) {
 	})
 	r.restorer = restore.New(restore.Rooms{
 		Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store, Logger: r.logger,
-		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Restore.MemoryHeadroom,
+		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Governor.Headroom(),
 		Scratches: restore.Scratches{Queue: r.queue, Keys: r.keys},
 	})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
-		Cache: r.ns, Tasks: r.client, Version: version,
+		Cache: r.ns, Tasks: r.client, Version: version, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
 	})
 	if err != nil {
 		return err
@@ -154,6 +156,26 @@ func (r *rooms) make() (err error) {
 	return nil
 }
 
+// pacer paces a work on namespaces.
+func (r *rooms) pacer(ctx context.Context, w namespace.Work) namespace.Pacer {
+	return r.throttle.Pacer(ctx, throttle.Work(w))
+}
+
+// waiting counts the invalidations that are not applied everywhere, and the switches and rollbacks
+// that wait for a worker.
+func (r *rooms) waiting(ctx context.Context) (int, error) {
+	pending, err := r.queue.ZCard(ctx, r.keys.Pending()).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count pending invalidations: %w", err)
+	}
+	queued, err := r.queues().Waiting(ctx, tasks.LaneRelease)
+	return int(pending + queued), err
+}
+
+func (r *rooms) queues() worker.Queues {
+	return worker.Queues{App: r.set.Tasks.App, Queue: r.queue, MaxCompleted: 1000, MaxArchived: 1000}
+}
+
 // sources returns what asks the sources of a release's plan for single entries.
 func (r *rooms) sources(ctx context.Context, id string) (refresh.Sources, error) {
 	look, err := r.warmer.Lookup(ctx, id)
@@ -168,6 +190,9 @@ func (r *rooms) close() error {
 	var errs []error
 	if r.monitor != nil {
 		r.monitor.Close()
+	}
+	if r.throttle != nil {
+		r.throttle.Close()
 	}
 	if r.client != nil {
 		errs = append(errs, r.client.Close())
@@ -231,7 +256,7 @@ func (r *rooms) probes(ctx context.Context, id string) (health.Probes, error) {
 
 // worker makes this process's worker.
 func (r *rooms) worker() (*worker.Worker, error) {
-	queues := worker.Queues{App: r.set.Tasks.App, Queue: r.queue, MaxCompleted: 1000, MaxArchived: 1000}
+	queues := r.queues()
 	activator := &worker.Activator{Ledger: r.ledger, Sweeper: r.applier, Enqueue: r.client.Enqueue}
 	return worker.New(r.set.Worker, worker.Deps{
 		App: r.set.Tasks.App, Queue: r.queue,

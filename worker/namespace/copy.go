@@ -29,7 +29,7 @@ type CopySlice struct {
 // compressed goes unnoticed.
 //
 // Tags come along: dst's indexes get the members before any entry is copied and again at the
-// end, also when fn ends the copy by an error. fn is called after each slice that found something and exactly once with Next = 0, at the
+// end, also when fn or the pacer ends the copy by an error. fn is called after each slice that found something and exactly once with Next = 0, at the
 // end; it may be called again for slices done before when the server has restarted.
 func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(CopySlice) error) (err error) {
 	defer wrap(&err, "copy", src)
@@ -39,17 +39,17 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	if err := copyable(src, dst, families); err != nil {
 		return err
 	}
-	cp := copying{work: c.work(), src: src, dst: dst, families: families}
+	cp := copying{work: c.work(ctx, Work{Verb: verbCopy, Adds: true}), src: src, dst: dst, families: families}
 	if err := cp.tags(ctx); err != nil {
 		return err
 	}
 	for s, err := range cp.slices(ctx, copyScript, nil, src, "", cursor, cp.args()...) {
 		if err != nil {
-			return err
+			return cp.refused(ctx, err)
 		}
 		out := CopySlice{Next: s.next}
 		if err := cp.slice(ctx, s.reply, &out); err != nil {
-			return err
+			return cp.refused(ctx, err)
 		}
 		if s.next == 0 {
 			if err := cp.tags(ctx); err != nil {
@@ -65,8 +65,22 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	return nil
 }
 
-// stop ends a copy early at fn's wish. What is copied may be all that ever will be, so its
-// tags must be complete.
+// tags carries the indexes' members that belong to the copy.
+func (cp copying) tags(ctx context.Context) error {
+	return cp.cache.carryTags(ctx, cp.src, cp.dst, cp.families)
+}
+
+// refused ends a copy after an error. One that the pacer refuses to go on with will hardly be taken
+// up again.
+func (cp copying) refused(ctx context.Context, err error) error {
+	if !errors.Is(err, tasks.ErrRefused) {
+		return err
+	}
+	return cp.stop(ctx, 1, err)
+}
+
+// stop ends a copy early. What is copied may be all that ever will be, so its tags must be
+// complete.
 func (cp copying) stop(ctx context.Context, next uint64, cause error) error {
 	if next == 0 || ctx.Err() != nil {
 		return cause

@@ -1,6 +1,7 @@
 package namespace_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -205,6 +206,58 @@ func TestStoppedCopyHasItsTags(t *testing.T) {
 		return f.Put(ctxOf(t), "r1", late)
 	})
 	wantErr(t, "copy", err, errEnough)
+	for _, key := range copied {
+		if err := f.rdb.ZScore(ctxOf(t), f.tmpl.Key("r2", "#tag:t"), key).Err(); err != nil {
+			t.Errorf("%s is copied, but in no index: %v", key, err)
+		}
+	}
+}
+
+// lastSlice is a pacer that lets one slice pass and then says that there is no room.
+type lastSlice struct {
+	stride
+	before func() // the slice
+	passed bool
+}
+
+func (p *lastSlice) Wait(context.Context) error {
+	if p.passed {
+		return tasks.ErrRefused
+	}
+	p.before()
+	p.passed = true
+	return nil
+}
+
+// TestRefusedCopyHasItsTags ends a copy for want of room right after it copied entries that the
+// source gained behind the first look at the indexes.
+func TestRefusedCopyHasItsTags(t *testing.T) {
+	f := on(t, redistest.Start(t).Client)
+	var late []namespace.Put
+	for i := range 1000 {
+		f.set("r1", fmt.Sprint("k", i))
+		late = append(late, namespace.Put{Entry: tasks.Entry{Key: fmt.Sprint("late", i), Type: tasks.EntryString}, Tags: []string{"t"}})
+	}
+	plain := f.Cache
+	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func(_ context.Context, w namespace.Work) namespace.Pacer {
+		if !w.Adds {
+			return stride(100)
+		}
+		return &lastSlice{stride: 100, before: func() {
+			if err := plain.Put(ctxOf(t), "r1", late); err != nil {
+				t.Error(err)
+			}
+		}}
+	})
+	var copied []string
+	err := f.Copy(ctxOf(t), "r1", "r2", []string{"late"}, 0, func(s namespace.CopySlice) error {
+		copied = append(copied, s.Keys...)
+		return nil
+	})
+	wantErr(t, "copy", err, tasks.ErrRefused)
+	if len(copied) == 0 {
+		t.Error("nothing was copied")
+	}
 	for _, key := range copied {
 		if err := f.rdb.ZScore(ctxOf(t), f.tmpl.Key("r2", "#tag:t"), key).Err(); err != nil {
 			t.Errorf("%s is copied, but in no index: %v", key, err)

@@ -44,7 +44,7 @@ func (c *Cache) Purge(ctx context.Context, release, token string, progress func(
 	if token == "" {
 		return 0, fmt.Errorf("%w: an empty fence token", tasks.ErrInvalid)
 	}
-	w, fence := c.work(), []string{c.keys.Fence(release)}
+	w, fence := c.work(ctx, Work{Verb: verbDelete}), []string{c.keys.Fence(release)}
 	for range purgePasses {
 		n, err := w.sweep(ctx, release, "", fence, func(n int64) {
 			if progress != nil {
@@ -69,7 +69,7 @@ func (c *Cache) Unlink(ctx context.Context, release, prefix string) (deleted int
 	if err := unreserved(prefix); err != nil {
 		return 0, err
 	}
-	return c.work().sweep(ctx, release, prefix, nil, func(int64) {}, c.tmpl.Prefix(release)+tasks.Reserved)
+	return c.work(ctx, Work{Verb: verbDelete}).sweep(ctx, release, prefix, nil, func(int64) {}, c.tmpl.Prefix(release)+tasks.Reserved)
 }
 
 // sweep runs the delete script over the release's keys under a logical prefix.

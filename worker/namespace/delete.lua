@@ -8,10 +8,14 @@ if KEYS[1] and redis.call('GET', KEYS[1]) ~= ARGV[5] then
   return { '0', -1 }
 end
 local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
-local stay, deleted = ARGV[4], 0
-for _, key in ipairs(step[2]) do
+local stay, goes, deleted = ARGV[4], {}, 0
+for i, key in ipairs(step[2]) do
   if stay == '' or string.sub(key, 1, #stay) ~= stay then
-    deleted = deleted + redis.call('UNLINK', key)
+    goes[#goes + 1] = key
+  end
+  if #goes == 1000 or #goes > 0 and i == #step[2] then -- a call costs as much as some keys do
+    deleted = deleted + redis.call('UNLINK', unpack(goes))
+    goes = {}
   end
 end
 return { step[1], deleted }

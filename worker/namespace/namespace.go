@@ -12,9 +12,7 @@ import (
 )
 
 const (
-	// firstSlice is the size of a work's first slice, before its pacer has seen a sample.
-	firstSlice = 100
-	// fullSlice is the size of every slice of a Cache without a pacer.
+	// fullSlice is the size of every slice of a Cache without a pace.
 	fullSlice = 500
 	// bigValue is the size in bytes above which a value does not fit a slice.
 	bigValue = 1 << 20
@@ -24,36 +22,66 @@ const (
 	chunkItems = 500
 )
 
-// Pacer decides how hard one work may go on the server. After a slice it is given the server
-// time the slice took and the items it went through (0: it failed), and answers with the items
-// of the next slice and the pause before it.
-type Pacer interface {
-	Next(took time.Duration, items int) (count int, pause time.Duration)
+// Work is what a pacer learns of the work that it is to pace.
+type Work struct {
+	Verb string // what is done: "copy", "read", …; the same word for the same kind of slice
+	Adds bool   // it takes memory of the server, so it must end before the server has none left
+	Node string // address of the Cluster's primary that it is done on; "" means the one server, or several
 }
+
+// The verbs of works.
+const (
+	verbRead   = "read"
+	verbWrite  = "write"
+	verbPut    = "put"
+	verbCopy   = "copy"
+	verbTags   = "tags"
+	verbDelete = "delete"
+	verbCount  = "count"
+	verbPrune  = "prune"
+)
+
+// Pacer decides how hard one work may go on one server. It is used by one goroutine at a time.
+type Pacer interface {
+	// Size returns the items of the next slice, 1 or more.
+	Size() int
+	// Wait returns when the next slice may begin, or with the error that ends the work: ctx's, or
+	// one that wraps tasks.ErrRefused where the server has no room for work that adds.
+	Wait(ctx context.Context) error
+	// Done tells how the slice went: the server time it took and the items it went through,
+	// whether or not it found work in them; 0 when it failed.
+	Done(took time.Duration, items int)
+}
+
+// Pace makes the pacer of one work, each call a new one. ctx is that of the call the work is for.
+type Pace func(ctx context.Context, w Work) Pacer
 
 // Cache gives access to the namespaces of one app. It is safe for concurrent use.
 type Cache struct {
 	client  redis.UniversalClient
 	tmpl    tasks.Template
 	keys    tasks.Keys
-	pace    func() Pacer
+	pace    Pace
 	sharded bool // no single SCAN sees all keys
 }
 
-// New returns access to the namespaces that tmpl makes in the cache Redis. pace returns the
-// pacer of one work, each call a new one; nil means full speed.
-func New(cache redis.UniversalClient, tmpl tasks.Template, keys tasks.Keys, pace func() Pacer) *Cache {
-	c := &Cache{client: cache, tmpl: tmpl, keys: keys, pace: pace, sharded: tasks.Sharded(cache)}
+// New returns access to the namespaces that tmpl makes in the cache Redis. A nil pace means full
+// speed.
+func New(cache redis.UniversalClient, tmpl tasks.Template, keys tasks.Keys, pace Pace) *Cache {
 	if pace == nil {
-		c.pace = func() Pacer { return fullSpeed{} }
+		pace = func(context.Context, Work) Pacer { return fullSpeed{} }
 	}
-	return c
+	return &Cache{client: cache, tmpl: tmpl, keys: keys, pace: pace, sharded: tasks.Sharded(cache)}
 }
 
-// fullSpeed is the pacer of a Cache without one.
+// fullSpeed is the pacer of a Cache without a pace.
 type fullSpeed struct{}
 
-func (fullSpeed) Next(time.Duration, int) (int, time.Duration) { return fullSlice, 0 }
+func (fullSpeed) Size() int { return fullSlice }
+
+func (fullSpeed) Wait(ctx context.Context) error { return ctx.Err() }
+
+func (fullSpeed) Done(time.Duration, int) {}
 
 // named reports why work on named keys of the releases is impossible.
 func (c *Cache) named(releases ...string) error {
@@ -83,6 +111,18 @@ func wrap(err *error, verb, release string) {
 	}
 }
 
+//go:embed fields.lua
+var fieldsSource string
+
+//go:embed expiries.lua
+var expiriesSource string
+
+//go:embed knows.lua
+var knowsSource string
+
+//go:embed hash.lua
+var hashSource string
+
 //go:embed read.lua
 var readSource string
 
@@ -108,19 +148,22 @@ var carrySource string
 var pruneSource string
 
 var (
-	readScript   = redis.NewScript(readSource)
-	writeScript  = redis.NewScript(writeSource)
-	copyScript   = redis.NewScript(copySource)
-	deleteScript = redis.NewScript(deleteSource)
-	usageScript  = redis.NewScript(usageSource)
-	listScript   = redis.NewScript(listSource)
-	carryScript  = redis.NewScript(carrySource)
-	pruneScript  = redis.NewScript(tasks.CompanionLua + pruneSource)
+	readScript     = redis.NewScript(fieldsSource + readSource)
+	expiriesScript = redis.NewScript(fieldsSource + expiriesSource)
+	knowsScript    = redis.NewScript(fieldsSource + knowsSource)
+	writeScript    = redis.NewScript(writeSource)
+	hashScript     = redis.NewScript(hashSource)
+	copyScript     = redis.NewScript(copySource)
+	deleteScript   = redis.NewScript(deleteSource)
+	usageScript    = redis.NewScript(usageSource)
+	listScript     = redis.NewScript(listSource)
+	carryScript    = redis.NewScript(carrySource)
+	pruneScript    = redis.NewScript(tasks.CompanionLua + pruneSource)
 )
 
 // load makes the scripts known to the server.
 func (c *Cache) load(ctx context.Context) error {
-	for _, s := range []*redis.Script{readScript, writeScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript} {
+	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript} {
 		if err := s.Load(ctx, c.client).Err(); err != nil {
 			return fmt.Errorf("load scripts: %w", err)
 		}

@@ -3,6 +3,7 @@ package namespace
 import (
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/alphanode/stoker/tasks"
@@ -17,7 +18,7 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 	if err := c.whole(release); err != nil {
 		return err
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbRead})
 	isIndex := func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }
 	isEntry := func(logical string) bool { return !strings.HasPrefix(logical, tasks.Reserved) }
 	if err := w.read(ctx, release, "", isEntry, fn); err != nil {
@@ -26,13 +27,9 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 	return w.read(ctx, release, tasks.TagPrefix(), isIndex, fn)
 }
 
-// read hands out what is kept of the keys under a logical prefix.
+// read hands out what is kept of the keys under a logical prefix, while the next slice is read.
 func (w *work) read(ctx context.Context, release, prefix string, kept func(logical string) bool, fn func([]tasks.Entry) error) error {
-	for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
-		if err != nil {
-			return err
-		}
-		entries, err := w.entries(ctx, release, s.reply, kept)
+	for entries, err := range ahead(w.parsed(ctx, release, prefix, kept)) {
 		if err != nil {
 			return err
 		}
@@ -44,6 +41,21 @@ func (w *work) read(ctx context.Context, release, prefix string, kept func(logic
 		}
 	}
 	return nil
+}
+
+// parsed returns the entries of each slice.
+func (w *work) parsed(ctx context.Context, release, prefix string, kept func(logical string) bool) iter.Seq2[[]tasks.Entry, error] {
+	return func(yield func([]tasks.Entry, error) bool) {
+		for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
+			var entries []tasks.Entry
+			if err == nil {
+				entries, err = w.entries(ctx, release, s.reply, kept)
+			}
+			if !yield(entries, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // entries turns a reply of the read script into entries, and fetches those it left out.
@@ -63,6 +75,7 @@ func (w *work) entries(ctx context.Context, release string, reply []any, kept fu
 				big = append(big, item.key)
 			case item.left == leftLater:
 				later = append(later, item.key)
+			case item.gone():
 			default:
 				item.Key = logical
 				out = append(out, item.Entry)
@@ -111,6 +124,9 @@ type item struct {
 	tasks.Entry
 }
 
+// gone reports a hash whose fields all expired while it was read.
+func (it item) gone() bool { return it.Type == tasks.EntryHash && len(it.Items) == 0 }
+
 func parseItem(raw any) (item, error) {
 	fields, _ := raw.([]any)
 	var it item
@@ -119,7 +135,7 @@ func parseItem(raw any) (item, error) {
 	case 2:
 		it.key, ok[0] = fields[0].(string)
 		it.left, ok[1] = fields[1].(string)
-	case 4:
+	case 4, 5:
 		it.key, ok[0] = fields[0].(string)
 		it.Type, ok[1] = fields[1].(string)
 		expiry, isInt := fields[2].(int64)
@@ -130,6 +146,13 @@ func parseItem(raw any) (item, error) {
 		var err error
 		if it.Value, it.Items, err = parseValue(fields[3]); err != nil {
 			return it, err
+		}
+		if len(fields) == 5 {
+			times, err := numbers(fields[4])
+			if err != nil {
+				return it, err
+			}
+			setExpiries(&it.Entry, times)
 		}
 	}
 	if !ok[0] || !ok[1] {
@@ -148,6 +171,41 @@ func parseValue(raw any) (string, []string, error) {
 	default:
 		return "", nil, fmt.Errorf("read: value is a %T", raw)
 	}
+}
+
+// setExpiries gives a hash the expiries of its fields as the server tells them: -1 for never, -2
+// for a field that has gone since its value was read.
+func setExpiries(e *tasks.Entry, times []int64) {
+	items := e.Items
+	e.Items = make([]string, 0, len(items))
+	e.FieldsExpireAt = make([]int64, 0, len(times))
+	expires := false
+	for i, at := range times {
+		if at == -2 {
+			continue
+		}
+		e.Items = append(e.Items, items[2*i:2*i+2]...)
+		e.FieldsExpireAt = append(e.FieldsExpireAt, max(at, 0))
+		expires = expires || at > 0
+	}
+	if !expires {
+		e.FieldsExpireAt = nil
+	}
+}
+
+// numbers returns a reply's list as integers.
+func numbers(raw any) ([]int64, error) {
+	list, ok := raw.([]any)
+	if !ok {
+		return nil, fmt.Errorf("reply is a %T, want a list", raw)
+	}
+	out := make([]int64, len(list))
+	for i, v := range list {
+		if out[i], ok = v.(int64); !ok {
+			return nil, fmt.Errorf("reply holds a %T, want a number", v)
+		}
+	}
+	return out, nil
 }
 
 // texts returns a reply's list as strings.

@@ -140,6 +140,22 @@ func TestUsage(t *testing.T) {
 		if u.Entries != 300 || u.Bytes < 300_000 || u.Bytes > 400_000 || len(u.Sample) != 10 {
 			t.Errorf("got %+v, want 300 entries, somewhat over 300 kB, a sample of 10", u)
 		}
+		// Of k1, k2, k10 to k29 and k100 to k299.
+		some, err := f.UsageOf(ctxOf(t), "r1", []string{"k1", "k2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if some.Entries != 222 || some.Bytes < u.Bytes*222/300*9/10 || some.Bytes > u.Bytes*222/300*11/10 {
+			t.Errorf("of two families %+v, of all %+v", some, u)
+		}
+		for _, key := range some.Sample {
+			if !strings.HasPrefix(key, "k1") && !strings.HasPrefix(key, "k2") {
+				t.Errorf("%s is in the sample of k1 and k2", key)
+			}
+		}
+		if none, err := f.UsageOf(ctxOf(t), "r1", []string{"x"}); none.Entries != 0 || none.Bytes != 0 || err != nil {
+			t.Errorf("of a family without entries: %+v, %v", none, err)
+		}
 	})
 }
 

@@ -26,13 +26,13 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 	if err := c.whole(release); err != nil {
 		return nil, err
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbCount})
 	pattern := c.tmpl.Match(release, "")
 	seen := make(map[string]bool, n)
-	start := uint64(rand.Uint32())
 	// From the random place to the table's end, then from its beginning: at the latest what came
-	// first comes again.
-	for at, looked, wrapped := start, 0, false; looked < sampleKeys; {
+	// first comes again. The end is never where it stops, or what follows it would come too rarely.
+	at, wrapped := uint64(rand.Uint32()), false
+	for looked := 0; looked < sampleKeys; {
 		count := w.count
 		s, next, err := w.step(ctx, listScript, nil, []any{at, pattern, count})
 		if err != nil {
@@ -49,19 +49,21 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 			case !ok || strings.HasPrefix(logical, tasks.Reserved):
 			case seen[logical]:
 				again = again || wrapped
-			case len(keys) < n:
+			default:
 				seen[logical] = true
 				keys = append(keys, logical)
 			}
 		}
 		looked += count
-		if len(keys) >= n || again || wrapped && next == 0 {
+		if len(keys) >= n && next != 0 || again || wrapped && next == 0 {
 			break
 		}
 		wrapped = wrapped || next == 0
 		at = next
 	}
-	return keys, nil
+	// A slot of the table that holds several keys (Valkey from 8 on) has them in one order always.
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	return keys[:min(n, len(keys))], nil
 }
 
 // Get reads the release's entries under logical keys. Those that there are none of are left out;
@@ -78,7 +80,7 @@ func (c *Cache) Get(ctx context.Context, release string, logical []string) (entr
 	for i, l := range logical {
 		keys[i] = c.tmpl.Key(release, l)
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbRead})
 	reply, err := w.again(ctx, keys)
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, no
 		return tags, nil
 	}
 	seen := map[string]bool{} // SCAN may return a key twice
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbTags})
 	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
 		if err != nil {
 			return nil, err

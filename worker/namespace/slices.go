@@ -22,26 +22,26 @@ type pipeliner interface {
 type work struct {
 	cache *Cache
 	pacer Pacer
-	count int       // items of the next slice
-	rest  time.Time // no slice before this
+	count int // items of the next slice
 }
 
-func (c *Cache) work() *work {
-	return &work{cache: c, pacer: c.pace(), count: firstSlice}
+func (c *Cache) work(ctx context.Context, w Work) *work {
+	p := c.pace(ctx, w)
+	return &work{cache: c, pacer: p, count: max(p.Size(), 1)}
 }
 
-// run sends what fill queues as one slice of that many items: it waits for the pause before the
-// slice, and tells the pacer how it went. fill may be called twice.
+// run sends what fill queues as one slice of that many items: it waits until the slice may begin,
+// and tells the pacer how it went. fill may be called twice.
 func (w *work) run(ctx context.Context, on pipeliner, items int, fill func(redis.Pipeliner)) error {
-	if err := waitUntil(ctx, w.rest); err != nil {
+	if err := w.pacer.Wait(ctx); err != nil {
 		return err
 	}
 	took, err := w.cache.timed(ctx, on, fill)
 	if err != nil {
 		items = 0
 	}
-	count, pause := w.pacer.Next(took, items)
-	w.count, w.rest = max(count, 1), time.Now().Add(pause)
+	w.pacer.Done(took, items)
+	w.count = max(w.pacer.Size(), 1)
 	return err
 }
 
@@ -191,20 +191,4 @@ func unknownScript(cmds []redis.Cmder) bool {
 		}
 	}
 	return false
-}
-
-// waitUntil returns at that time, or with ctx's error.
-func waitUntil(ctx context.Context, at time.Time) error {
-	d := time.Until(at)
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

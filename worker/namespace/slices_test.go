@@ -17,24 +17,38 @@ import (
 
 // recorder is a pacer that keeps its samples.
 type recorder struct {
-	took   []time.Duration
-	items  []int
-	pause  time.Duration
-	paused chan struct{} // closed with the first sample
+	took  []time.Duration
+	items []int
+	wait  func(context.Context) error // before every slice but the first
 }
 
-func (r *recorder) Next(took time.Duration, items int) (int, time.Duration) {
-	if len(r.took) == 0 && r.paused != nil {
-		close(r.paused)
+func (r *recorder) Size() int {
+	if len(r.took) == 0 {
+		return 100
 	}
+	return 50
+}
+
+func (r *recorder) Wait(ctx context.Context) error {
+	if r.wait == nil || len(r.took) == 0 {
+		return ctx.Err()
+	}
+	return r.wait(ctx)
+}
+
+func (r *recorder) Done(took time.Duration, items int) {
 	r.took, r.items = append(r.took, took), append(r.items, items)
-	return 50, r.pause
+}
+
+// paced is f's cache with that pacer for every work.
+func (f *fixture) paced(p namespace.Pacer) {
+	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func(context.Context, namespace.Work) namespace.Pacer { return p })
 }
 
 func TestPacerSeesEverySlice(t *testing.T) {
 	f := on(t, redistest.Start(t).Client)
 	r := &recorder{}
-	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func() namespace.Pacer { return r })
+	f.paced(r)
 	for i := range 1000 {
 		f.set("r1", fmt.Sprint("k", i))
 	}
@@ -65,14 +79,50 @@ func TestPauseEndsWithItsContext(t *testing.T) {
 	for i := range 1000 {
 		f.set("r1", fmt.Sprint("k", i))
 	}
-	r := &recorder{pause: time.Hour, paused: make(chan struct{})}
-	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func() namespace.Pacer { return r })
 	ctx, cancel := context.WithCancel(ctxOf(t))
-	go func() {
-		<-r.paused
+	f.paced(&recorder{wait: func(ctx context.Context) error {
 		cancel()
-	}()
+		<-ctx.Done()
+		return ctx.Err()
+	}})
 	wantErr(t, "read", f.Read(ctx, "r1", func([]tasks.Entry) error { return nil }), context.Canceled)
+}
+
+// TestWorkThatAddsSaysSo tells a pacer what must end before the server is full, and what must not.
+func TestWorkThatAddsSaysSo(t *testing.T) {
+	f := on(t, redistest.Start(t).Client)
+	adds := map[string]bool{}
+	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func(_ context.Context, w namespace.Work) namespace.Pacer {
+		adds[w.Verb] = w.Adds
+		return stride(100)
+	})
+	ctx := ctxOf(t)
+	entry := tasks.Entry{Key: "k", Type: tasks.EntryString}
+	for _, err := range []error{
+		f.Write(ctx, "r1", []tasks.Entry{entry}),
+		f.Put(ctx, "r1", []namespace.Put{{Entry: entry, Tags: []string{"t"}}}),
+		f.Copy(ctx, "r1", "r2", []string{""}, 0, func(namespace.CopySlice) error { return nil }),
+		f.Read(ctx, "r1", func([]tasks.Entry) error { return nil }),
+		f.SetFence(ctx, "r2", "token"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, do := range []func() error{
+		func() error { _, err := f.Usage(ctx, "r1"); return err },
+		func() error { _, err := f.PruneTags(ctx, "r1", time.Now()); return err },
+		func() error { _, err := f.Unlink(ctx, "r1", ""); return err },
+		func() error { _, err := f.Purge(ctx, "r2", "token", nil); return err },
+	} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]bool{"write": true, "put": true, "copy": true, "read": false, "tags": false, "count": false, "prune": false, "delete": false}
+	if d := gocmp.Diff(want, adds); d != "" {
+		t.Errorf("verbs that add (-want +got):\n%s", d)
+	}
 }
 
 // anyEntry draws an entry of any bytes and shape.

@@ -36,7 +36,7 @@ func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (d
 	if err := c.whole(release); err != nil {
 		return 0, err
 	}
-	w := c.work()
+	w := c.work(ctx, Work{Verb: verbPrune})
 	return w.indexes(ctx, release, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		return pruneScript.EvalSha(ctx, p, []string{c.tmpl.Key(release, tasks.TagIndex(tag))},
 			cursor, count, c.tmpl.Prefix(release), c.tmpl.Suffix(), milliseconds(now), milliseconds(now.Add(lastDate)), -now.Add(-keepMarks).UnixMilli(),
@@ -55,18 +55,20 @@ func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
 	if err := c.whole(src, dst); err != nil {
 		return err
 	}
-	return copying{work: c.work(), src: src, dst: dst, families: []string{""}}.tags(ctx)
+	return c.carryTags(ctx, src, dst, []string{""})
 }
 
-// tags carries the members that belong to the families to the destination's indexes.
-func (cp copying) tags(ctx context.Context) error {
-	tmpl := cp.cache.tmpl
-	_, err := cp.indexes(ctx, cp.src, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
-		args := []any{cursor, count, tmpl.Prefix(cp.src), tmpl.Prefix(cp.dst), tmpl.Suffix()}
-		for _, f := range cp.families {
+// carryTags carries the members that belong to the families to the destination's indexes. It is not
+// among the works that must end before the server is full: without their tags, entries that were
+// copied before that could not be invalidated.
+func (c *Cache) carryTags(ctx context.Context, src, dst string, families []string) error {
+	tmpl := c.tmpl
+	_, err := c.work(ctx, Work{Verb: verbTags}).indexes(ctx, src, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
+		args := []any{cursor, count, tmpl.Prefix(src), tmpl.Prefix(dst), tmpl.Suffix()}
+		for _, f := range families {
 			args = append(args, f)
 		}
-		keys := []string{tmpl.Key(cp.src, tasks.TagIndex(tag)), tmpl.Key(cp.dst, tasks.TagIndex(tag))}
+		keys := []string{tmpl.Key(src, tasks.TagIndex(tag)), tmpl.Key(dst, tasks.TagIndex(tag))}
 		return carryScript.EvalSha(ctx, p, keys, args...)
 	})
 	if err != nil {

@@ -30,32 +30,45 @@ type Usage struct {
 // Usage counts the release's entries and estimates their memory. A key that SCAN returns twice
 // counts twice, so on a server whose table is just growing the count may be a little high, and
 // after a restart of the server in the middle much too high.
-func (c *Cache) Usage(ctx context.Context, release string) (u Usage, err error) {
+func (c *Cache) Usage(ctx context.Context, release string) (Usage, error) {
+	return c.UsageOf(ctx, release, []string{""})
+}
+
+// UsageOf is [Cache.Usage] of the entries whose logical key begins with one of families, and of as
+// large a part of the reserved keys.
+func (c *Cache) UsageOf(ctx context.Context, release string, families []string) (u Usage, err error) {
 	defer wrap(&err, "measure", release)
 	if err := c.whole(release); err != nil {
 		return Usage{}, err
 	}
-	var weighed, bytes, others int64
-	w := c.work()
-	for s, err := range w.slices(ctx, usageScript, nil, release, "", 0, c.tmpl.Prefix(release)+tasks.Reserved, weighOneIn) {
+	args := []any{c.tmpl.Prefix(release) + tasks.Reserved, weighOneIn}
+	for _, f := range families {
+		args = append(args, c.tmpl.Prefix(release)+f)
+	}
+	var weighed, bytes, others, skipped int64
+	w := c.work(ctx, Work{Verb: verbCount})
+	for s, err := range w.slices(ctx, usageScript, nil, release, "", 0, args...) {
 		if err != nil {
 			return Usage{}, err
 		}
-		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others} {
+		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others, &skipped} {
 			n, ok := s.reply[i].(int64)
 			if !ok {
 				return Usage{}, fmt.Errorf("usage: count is a %T", s.reply[i])
 			}
 			*sum += n
 		}
-		if u.Sample, err = c.sample(u.Sample, release, s.reply[4:]); err != nil {
+		if u.Sample, err = c.sample(u.Sample, release, s.reply[5:]); err != nil {
 			return Usage{}, err
 		}
 	}
-	u.Bytes = others
 	if weighed > 0 {
-		u.Bytes += int64(float64(bytes) / float64(weighed) * float64(u.Entries))
+		u.Bytes = int64(float64(bytes) / float64(weighed) * float64(u.Entries))
 	}
+	if skipped > 0 {
+		others = int64(float64(others) * float64(u.Entries) / float64(u.Entries+skipped))
+	}
+	u.Bytes += others
 	return u, nil
 }
 
@@ -68,6 +81,16 @@ func (c *Cache) sample(have []string, release string, raw []any) ([]string, erro
 		}
 	}
 	return have, err
+}
+
+// FieldExpiries reports whether fields of a hash may expire by themselves on the cache Redis: Redis
+// from 7.4 on, Valkey from 9 on. Elsewhere an entry with such fields cannot be written.
+func (c *Cache) FieldExpiries(ctx context.Context) (bool, error) {
+	n, err := knowsScript.Run(ctx, c.client, []string{c.keys.DumpProbe()}).Int()
+	if err != nil {
+		return false, fmt.Errorf("ask for expiries of fields: %w", err)
+	}
+	return n == 1, nil
 }
 
 // Found tells of a key that was looked up.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
@@ -50,6 +51,7 @@ type Cache interface {
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
 	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
+	FieldExpiries(ctx context.Context) (bool, error)
 }
 
 var (
@@ -69,7 +71,7 @@ type Rooms struct {
 	Store     snapshot.Store
 	Server    Server
 	Scratches Scratches
-	Headroom  float64          // share of the cache Redis's maxmemory that is left free
+	Headroom  governor.Headroom
 	Now       func() time.Time // nil means time.Now
 	Logger    *slog.Logger
 }

@@ -2,51 +2,36 @@ package restore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/bits"
-	"strconv"
-	"strings"
-	"sync"
 
-	"github.com/dustin/go-humanize"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor"
+	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/snapshot"
 )
 
-// Config says how much of the cache Redis's memory a restore leaves alone.
-type Config struct {
-	MemoryHeadroom float64 `split_words:"true" default:"0.1" desc:"share of the cache Redis's maxmemory that work on whole namespaces leaves free, 0 to 0.9, so that nothing served is evicted for it"`
-}
-
-// Validate reports a share that could not work.
-func (c Config) Validate() error {
-	if !(c.MemoryHeadroom >= 0 && c.MemoryHeadroom <= 0.9) {
-		return fmt.Errorf("%w: STOKER_MEMORY_HEADROOM %v: use a share from 0 to 0.9", tasks.ErrInvalid, c.MemoryHeadroom)
-	}
-	return nil
-}
-
 // Server answers what a restore asks of the cache Redis.
 type Server interface {
-	// Memory returns the bytes in use and the limit, 0 for none or when it will not tell.
-	Memory(ctx context.Context) (used, limit int64, err error)
+	// Memory returns the memory of each server that holds keys.
+	Memory(ctx context.Context) ([]governor.Memory, error)
 	// DumpVersion returns the newest version of DUMP payloads that it takes, 0 when unknown.
 	DumpVersion(ctx context.Context) (int, error)
 }
 
 // fits refuses an archive that the cache Redis has no room for, or cannot read.
 func (r *Restorer) fits(ctx context.Context, d snapshot.Descriptor, s survey) error {
-	used, limit, err := r.Server.Memory(ctx)
+	servers, err := r.Server.Memory(ctx)
 	if err != nil {
 		return err
 	}
-	free := int64(float64(limit)*(1-r.Headroom)) - used
-	if limit > 0 && s.footprint > free {
-		return fmt.Errorf("%w: restoring %q takes about %s of memory, and the cache Redis has %s (maxmemory %s, %s in use, %.0f%% kept free): raise maxmemory, expire a release, or lower STOKER_MEMORY_HEADROOM",
-			tasks.ErrRefused, d.Release, bytesOf(s.footprint), bytesOf(max(free, 0)), bytesOf(limit), bytesOf(used), 100*r.Headroom)
+	if err := r.Headroom.Fits(s.footprint, servers); err != nil {
+		return fmt.Errorf("restoring %q: %w", d.Release, err)
+	}
+	if err := r.takesFields(ctx, d, s); err != nil {
+		return err
 	}
 	if s.dumps == 0 {
 		return nil
@@ -59,7 +44,19 @@ func (r *Restorer) fits(ctx context.Context, d snapshot.Descriptor, s survey) er
 		tasks.ErrRefused, s.dumps, s.firstDump, s.dumpVersion, d.Server, takes)
 }
 
-func bytesOf(n int64) string { return humanize.IBytes(uint64(n)) }
+// takesFields refuses hashes with fields that expire where the cache Redis does not know such: they
+// would outlive their time.
+func (r *Restorer) takesFields(ctx context.Context, d snapshot.Descriptor, s survey) error {
+	if s.fields == 0 {
+		return nil
+	}
+	knows, err := r.Cache.FieldExpiries(ctx)
+	if err != nil || knows {
+		return err
+	}
+	return fmt.Errorf("%w: %d hashes of its archive, %s for one, have fields that expire by themselves (written by server %q), which this cache Redis does not know: restore on Redis 7.4, Valkey 9 or later, or warm a new release of that build",
+		tasks.ErrRefused, s.fields, s.firstFields, d.Server)
+}
 
 // What Redis adds to the bytes of an entry, on a 64-bit machine.
 const (
@@ -67,7 +64,9 @@ const (
 	expiryOverhead = 24 + 8          // the same in the dictionary of expiries
 	itemOverhead   = 24 + 8 + 8      // a member of a table: entry, slot, header
 	scoreOverhead  = 40              // a member's node in a skip list
+	fieldOverhead  = 32              // the expiry of a field in a table
 	packedOverhead = 4               // an item of a packed list
+	packedField    = 12              // the expiry of a field in a packed hash
 	packedBytes    = 64              // bytes of an item up to which a collection is packed, by default
 )
 
@@ -93,8 +92,9 @@ func footprint(e tasks.Entry, prefix int) int64 {
 		width = 2
 	}
 	if e.Type == tasks.EntryList || len(e.Items)/width <= packedItems[e.Type] && longest <= packedBytes {
-		return n + class(sum+packedOverhead*len(e.Items)+16)
+		return n + class(sum+packedOverhead*len(e.Items)+packedField*len(e.FieldsExpireAt)+16)
 	}
+	n += int64(fieldOverhead * len(e.FieldsExpireAt))
 	for i, it := range e.Items {
 		switch {
 		case e.Type == tasks.EntryZSet && i%2 == 1:
@@ -117,7 +117,7 @@ func class(n int) int64 {
 	return int64((n + step - 1) / step * step)
 }
 
-// RedisServer is the Server behind a client: of a Cluster, all of its masters together.
+// RedisServer is the Server behind a client.
 type RedisServer struct {
 	Client redis.UniversalClient
 	Keys   tasks.Keys
@@ -126,46 +126,8 @@ type RedisServer struct {
 var _ Server = RedisServer{}
 
 // Memory implements [Server].
-func (s RedisServer) Memory(ctx context.Context) (used, limit int64, err error) {
-	cluster, ok := s.Client.(*redis.ClusterClient)
-	if !ok {
-		return memoryOf(ctx, s.Client)
-	}
-	var mu sync.Mutex
-	unlimited := false
-	err = cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		u, l, err := memoryOf(ctx, c)
-		mu.Lock()
-		defer mu.Unlock()
-		used, limit, unlimited = used+u, limit+l, unlimited || l == 0
-		return err
-	})
-	if unlimited {
-		limit = 0
-	}
-	return used, limit, err
-}
-
-func memoryOf(ctx context.Context, c redis.Cmdable) (used, limit int64, err error) {
-	info, err := c.Info(ctx, "memory").Result()
-	var refused redis.Error
-	if errors.As(err, &refused) {
-		return 0, 0, nil
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("read the cache Redis's memory: %w", err)
-	}
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		n, _ := strconv.ParseInt(value, 10, 64) // other fields are not numbers
-		switch name {
-		case "used_memory":
-			used = n
-		case "maxmemory":
-			limit = n
-		}
-	}
-	return used, limit, nil
+func (s RedisServer) Memory(ctx context.Context) ([]governor.Memory, error) {
+	return throttle.Memory(ctx, s.Client)
 }
 
 // DumpVersion implements [Server]: what it writes itself is the newest that it takes.

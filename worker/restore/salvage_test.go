@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/restore"
 	"github.com/alphanode/stoker/worker/retire/verbtest"
@@ -99,8 +100,10 @@ type fakeServer struct {
 	dump        int
 }
 
-func (s fakeServer) Memory(context.Context) (int64, int64, error) { return s.used, s.limit, nil }
-func (s fakeServer) DumpVersion(context.Context) (int, error)     { return s.dump, nil }
+func (s fakeServer) Memory(context.Context) ([]governor.Memory, error) {
+	return []governor.Memory{{Used: s.used, Limit: s.limit}}, nil
+}
+func (s fakeServer) DumpVersion(context.Context) (int, error) { return s.dump, nil }
 
 func TestRestoreThatCannotFit(t *testing.T) {
 	w, _ := archived(t)

@@ -14,7 +14,7 @@
 //  2. document "purge" := not finished
 //  3. move, by compare-and-set: from here on the release is not live and cannot be activated
 //  4. fence := a token of this try; state read once more; only then the deleting begins
-//  5. delete in slices, each of which checks the fence; the state is read between slices
+//  5. delete in slices, each of which checks the fence; the state is read every 20 ms between slices
 //  6. a last scan proves the namespace empty
 //  7. document "purge" := finished; for an expired release its archive is deleted
 //

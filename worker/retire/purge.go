@@ -11,6 +11,10 @@ import (
 	"github.com/alphanode/stoker/worker/snapshot"
 )
 
+// lookEvery is how often a purge looks whether the release is still given up. Every slice checks
+// the fence; this ends a purge whose fence nobody took.
+const lookEvery = 20 * time.Millisecond
+
 // Purge is the ledger's document about the deleting of a release's keys (release.DocPurge).
 // One without FinishedAt stands for keys that may still be there.
 type Purge struct {
@@ -40,12 +44,16 @@ func (r *Retirer) purge(ctx context.Context, job tasks.Job, id string) (int64, e
 	}
 	guarded, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	var looked time.Time
 	deleted, err := r.Cache.Purge(guarded, id, token, func(deleted int64) {
 		job.Progress("purge "+id, deleted, 0)
 		if err := interrupted(ctx, job); err != nil {
 			stop(err)
-		} else if err := r.mayPurge(ctx, id); err != nil {
-			stop(err)
+		} else if time.Since(looked) > lookEvery {
+			looked = time.Now()
+			if err := r.mayPurge(ctx, id); err != nil {
+				stop(err)
+			}
 		}
 	})
 	if guarded.Err() != nil {

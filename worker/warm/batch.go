@@ -106,6 +106,13 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 			return w.tally, err
 		}
 	}
+	if s.Carry != nil && at.Next == "" {
+		// What is invalidated leaves the source before anything is copied, so that no copy has to be
+		// taken back for what was known by now.
+		if _, err := r.deps.Replay.Sweep(ctx, 0); err != nil {
+			return w.tally, err
+		}
+	}
 	src, closeSource, err := r.open(s.Source, p.Release, cut.From)
 	if err != nil {
 		return w.tally, err

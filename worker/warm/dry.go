@@ -2,9 +2,11 @@ package warm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/warm/carry"
 )
 
 // sampleKeys is how many keys of each source a dry run shows.
@@ -14,9 +16,12 @@ const sampleKeys = 10
 type Survey struct {
 	Name  string        `json:"name"`
 	Kind  string        `json:"kind"`
-	From  string        `json:"from,omitempty"` // of a carry: the release
-	Count int64         `json:"count"`          // keys of a query or carry, addresses of a crawl
-	Keys  []tasks.Bytes `json:"keys"`           // the first few
+	From  string        `json:"from,omitempty"`  // of a carry: the release
+	Count int64         `json:"count"`           // keys of a query or carry, addresses of a crawl
+	Keys  []tasks.Bytes `json:"keys"`            // the first few
+	Bytes int64         `json:"bytes,omitempty"` // of a carry: of memory that its copies will take, about
+
+	Refused string `json:"refused,omitempty"` // of a carry: why it would be
 }
 
 // DryRun reads the plan's sources for a release and counts what a run would warm. It writes
@@ -46,6 +51,9 @@ func (r *Runner) survey(ctx context.Context, s Source, release string) (Survey, 
 	if found.From, err = r.carryFrom(ctx, s, release); err != nil {
 		return found, err
 	}
+	if s.Carry != nil {
+		return r.surveyCarry(ctx, s, release, found)
+	}
 	src, closeSource, err := r.open(s, release, found.From)
 	if err != nil {
 		return found, err
@@ -58,4 +66,29 @@ func (r *Runner) survey(ctx context.Context, s Source, release string) (Survey, 
 		return nil
 	})
 	return found, err
+}
+
+// surveyCarry counts what a carry would copy, and predicts the memory for it.
+func (r *Runner) surveyCarry(ctx context.Context, s Source, release string, found Survey) (Survey, error) {
+	src, err := r.carry(ctx, s, release)
+	if err != nil {
+		return found, err
+	}
+	e, err := src.Estimate(ctx)
+	if err != nil {
+		return found, err
+	}
+	found.Count, found.Bytes = e.Entries, e.Bytes
+	for _, key := range e.Sample {
+		found.Keys = append(found.Keys, tasks.Bytes(key))
+	}
+	if r.deps.Room == nil {
+		return found, nil
+	}
+	if err := r.fit(ctx, []*carry.Source{src}); errors.Is(err, tasks.ErrRefused) {
+		found.Refused = err.Error()
+	} else if err != nil {
+		return found, err
+	}
+	return found, nil
 }

@@ -127,7 +127,7 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 		kinds[s.Name] = s.Kind
 		all.sources[i] = SourceFigures{Name: s.Name, Kind: s.Kind}
 	}
-	for _, b := range c.batches("", "") {
+	for _, b := range c.batches(tasks.WarmRun{}) {
 		raw, ok := fields["batch:"+b.ID()]
 		if !ok {
 			continue

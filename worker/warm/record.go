@@ -66,10 +66,10 @@ type cutSource struct {
 }
 
 // batches returns the batches of a run of a release, in the plan's order.
-func (c cutting) batches(run, release string) []tasks.WarmBatch {
+func (c cutting) batches(p tasks.WarmRun) []tasks.WarmBatch {
 	var all []tasks.WarmBatch
 	for _, s := range c.Sources {
-		batch := tasks.WarmBatch{Run: run, Release: release, Source: s.Name}
+		batch := tasks.WarmBatch{Run: p.Run, Release: p.Release, Source: s.Name, Pace: p.Pace}
 		if !s.Listed {
 			all = append(all, batch)
 			continue

@@ -50,8 +50,16 @@ func (r *Runner) run(ctx context.Context, job tasks.Job, p tasks.WarmRun) (Start
 	if err != nil {
 		return started, err
 	}
-	if _, err := plan.pick(p.Sources); err != nil {
+	picked, err := plan.pick(p.Sources)
+	if err != nil {
 		return started, err
+	}
+	if st, err := rec.load(ctx, ""); err != nil {
+		return started, err
+	} else if st.cut == nil { // else an earlier try has begun
+		if err := r.fits(ctx, picked, p); err != nil {
+			return started, fmt.Errorf("warm release %q: %w", p.Release, err)
+		}
 	}
 	mine, err := rec.claim(ctx, p.Release, p.By)
 	if err != nil || !mine {
@@ -135,13 +143,13 @@ func (r *Runner) cutOnce(ctx context.Context, job tasks.Job, rec runRecord, plan
 		return nil, err
 	}
 	if st.cut != nil {
-		return st.cut.batches(p.Run, p.Release), nil
+		return st.cut.batches(p), nil
 	}
 	c, err := r.cut(ctx, job, rec, plan, p)
 	if err != nil {
 		return nil, err
 	}
-	batches := c.batches(p.Run, p.Release)
+	batches := c.batches(p)
 	return batches, rec.open(ctx, c, batches)
 }
 

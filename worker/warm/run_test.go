@@ -303,7 +303,7 @@ func TestDryRun(t *testing.T) {
 	var counts []int64
 	for _, s := range got {
 		counts = append(counts, s.Count)
-		if len(s.Keys) != sampleKeys {
+		if len(s.Keys) == 0 || s.Kind != "carry" && len(s.Keys) != sampleKeys {
 			t.Errorf("%s shows %d keys", s.Name, len(s.Keys))
 		}
 	}

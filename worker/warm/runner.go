@@ -57,9 +57,11 @@ type Checker interface {
 	Check(ctx context.Context, release string, m tasks.Mark, entries []tasks.Tagged) ([]bool, error)
 }
 
-// A Replayer applies to a namespace what was invalidated after a mark.
+// A Replayer applies to a namespace what was invalidated after a mark, or to all what is pending.
 type Replayer interface {
 	Replay(ctx context.Context, release string, m tasks.Mark) (invalidation.Replayed, error)
+	// Sweep applies what has been pending for so long; 0 means everything.
+	Sweep(ctx context.Context, olderThan time.Duration) (int, error)
 }
 
 // A Cache is what a run needs of the namespaces.
@@ -95,6 +97,7 @@ type Deps struct {
 	Replay  Replayer
 	Cache   Cache
 	Tasks   Enqueuer
+	Room    Room                // nil means that there is always some
 	Getenv  func(string) string // gives the DSNs that plans name; nil means the process's environment
 	Version string              // stoker's, for the crawl's User-Agent
 }

@@ -20,6 +20,8 @@ import (
 type Cache interface {
 	// Copy copies the entries of the families from src to dst in slices, from a cursor on.
 	Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(namespace.CopySlice) error) error
+	// UsageOf counts the entries of the families and estimates their memory.
+	UsageOf(ctx context.Context, release string, families []string) (namespace.Usage, error)
 	// Read reads a namespace in slices.
 	Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error
 }
@@ -42,6 +44,31 @@ func New(cache Cache, from, to string, families []string) (*Source, error) {
 		return nil, fmt.Errorf("%w: carry from %q to itself: name another release", tasks.ErrInvalid, from)
 	}
 	return &Source{cache, from, to, families}, nil
+}
+
+// Estimate is what a carry will take.
+type Estimate struct {
+	Entries int64
+	Bytes   int64    // of the server's memory
+	Sample  []string // some of the entries' keys
+}
+
+// copyOverhead is what a copy takes in the server's tables besides what MEMORY USAGE tells of its
+// original: a place in each of the two, and the entry of its expiry, in bytes.
+const copyOverhead = 16 + 16 + 24
+
+// Estimate tells what the carry takes in a destination that has none of its entries.
+func (s *Source) Estimate(ctx context.Context) (Estimate, error) { return s.usage(ctx, s.from) }
+
+// Carried tells what the destination has of the families already.
+func (s *Source) Carried(ctx context.Context) (Estimate, error) { return s.usage(ctx, s.to) }
+
+func (s *Source) usage(ctx context.Context, release string) (Estimate, error) {
+	if release == "" {
+		return Estimate{}, nil
+	}
+	u, err := s.cache.UsageOf(ctx, release, s.families)
+	return Estimate{u.Entries, u.Bytes + copyOverhead*u.Entries, u.Sample}, err
 }
 
 // Keys implements [source.Source].
