@@ -82,7 +82,7 @@ func startNode(t testing.TB, args []string) *Server {
 		// A server that a busy machine holds up for less is not taken for dead.
 		"--cluster-node-timeout", "1500",
 		// However long its primary has been away, a replica may be promoted.
-		"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
+		"--cluster-replica-validity-factor", "0",
 	}
 	if i := slices.Index(args, "--requirepass"); i >= 0 {
 		own = append(own, "--masterauth", args[i+1])
