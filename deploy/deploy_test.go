@@ -26,6 +26,7 @@ import (
 	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/health/freshness"
+	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
@@ -292,6 +293,7 @@ func TestRedises(t *testing.T) {
 			t.Fatal(err)
 		}
 		tendNamespace(t, cache)
+		watchCache(t, queue, cache)
 		denied(t, queue, "FLUSHALL", "KEYS *", "CONFIG SET save x", "ACL LIST", "SHUTDOWN", "SET other 1", "SCRIPT FLUSH", "REPLICAOF NO ONE", "PUBLISH other 1")
 		denied(t, cache, "FLUSHDB", "SET other:r1:a 1", "SORT shop:r1:a")
 	})
@@ -389,6 +391,27 @@ func tendNamespace(t *testing.T, cache *redis.Client) {
 	}
 	if n, err := ns.Purge(ctx, "r0", "token", func(int64) {}); err != nil || n == 0 {
 		t.Errorf("purge: %d keys, %v", n, err)
+	}
+}
+
+// watchCache looks for failovers of the cache as a worker does.
+func watchCache(t *testing.T, queue, cache *redis.Client) {
+	t.Helper()
+	ctx := context.Background()
+	tmpl, err := tasks.ParseTemplate(tasks.DefaultTemplate, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := tasks.KeysOf("shop")
+	log := invalidation.Open(queue, keys, invalidation.Config{})
+	applier := invalidation.NewApplier(log, cache, tmpl, release.Open(queue, keys).Live, nil)
+	for range 2 { // once to know the server, once to note on it
+		if _, err := applier.Look(ctx); err != nil {
+			t.Errorf("look: %v", err)
+		}
+	}
+	if n, err := cache.Exists(ctx, keys.Watermark(0)).Result(); err != nil || n != 1 {
+		t.Errorf("no watermark on the cache Redis: %v", err)
 	}
 }
 

@@ -5,12 +5,12 @@ import (
 )
 
 // Keys names stoker's own keys and channels of one app. They all begin with
-// "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them.
-// All but [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
-type Keys struct{ prefix string }
+// "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them; but for
+// [Keys.Watermark]. All but that, [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
+type Keys struct{ app, prefix string }
 
 // KeysOf returns the names for app, which must be valid.
-func KeysOf(app string) Keys { return Keys{"stoker:{" + app + "}:"} }
+func KeysOf(app string) Keys { return Keys{app, "stoker:{" + app + "}:"} }
 
 // Log is a ZSET: a key or tag target ("k:…", "t:…") → the number of its last invalidation.
 func (k Keys) Log() string { return k.prefix + "log" }
@@ -125,12 +125,25 @@ func (k Keys) Ticks() string { return k.prefix + "ticks" }
 // Works is a HASH: a process → its last report of work on namespaces, as JSON; it expires.
 func (k Keys) Works() string { return k.prefix + "works" }
 
+// CacheServers is a HASH of what is known of the cache Redis: servers, those that lack no removal, and
+// failover, the last one that was made good, as JSON.
+func (k Keys) CacheServers() string { return k.prefix + "cache:servers" }
+
 // Drills is a HASH of the scratch namespaces that drills have not removed yet → whose they are, as
 // JSON.
 func (k Keys) Drills() string { return k.prefix + "drills" }
 
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// Watermark is a STRING on one server of the cache Redis, as JSON: up to where the log is applied
+// there. n is 0 but on a Cluster, where each n lies in a slot of its own: some are on every server.
+func (k Keys) Watermark(n int) string {
+	if n == 0 {
+		return k.prefix + "watermark"
+	}
+	return "stoker:{" + k.app + ":" + strconv.Itoa(n) + "}:watermark"
+}
 
 // DumpProbe is a STRING in the cache Redis, for one transaction: what a DUMP of it looks like.
 func (k Keys) DumpProbe() string { return k.prefix + "dump-probe" }

@@ -20,6 +20,7 @@ const (
 	refreshEvery = time.Second            // nothing is stale meanwhile
 	refreshPause = 5 * time.Second
 	witnessEvery = 250 * time.Millisecond // how soon a loss of the log is noticed
+	lookEvery    = 250 * time.Millisecond // how soon a failover of the cache Redis is noticed
 	reapEvery    = 15 * time.Second       // marks of dead writers only hold things up; nobody waits for one
 )
 
@@ -48,7 +49,14 @@ type Witness interface {
 	Witness(ctx context.Context) (lost bool, err error)
 }
 
-// rounds runs the applier, the witness, the refresher and the reaper until ctx ends, whatever the
+// A Lookout finds servers of the cache Redis that may lack what was removed, promoted replicas and those
+// that were started again, makes them lack nothing, and returns how many entries that removed. It must be safe
+// in many workers at once. invalidation.Applier is one.
+type Lookout interface {
+	Look(ctx context.Context) (int, error)
+}
+
+// rounds runs the applier, the lookout, the witness, the refresher and the reaper until ctx ends, whatever the
 // worker's lanes: the log, not the queue, says what is to be done. A worker of the invalidate lane
 // also applies as soon as it is nudged: that is faster than any polling of a queue.
 func (w *Worker) rounds(ctx context.Context) {
@@ -62,6 +70,9 @@ func (w *Worker) rounds(ctx context.Context) {
 		all.Go(func() {
 			w.repeat(ctx, round{name: "apply bulk", w: w, pause: applyPause}, applyEvery, nil, w.deps.Applier.ApplyBulk)
 		})
+	}
+	if w.deps.Lookout != nil {
+		all.Go(func() { w.repeat(ctx, round{name: "look", w: w, pause: applyPause}, lookEvery, nil, w.look) })
 	}
 	if w.deps.Witness != nil {
 		all.Go(func() {
@@ -97,6 +108,15 @@ func (w *Worker) repeat(ctx context.Context, r round, every time.Duration, nudge
 			drop(nudges)
 		}
 	}
+}
+
+// look tells the operator what a failover had brought back.
+func (w *Worker) look(ctx context.Context) (int, error) {
+	removed, err := w.deps.Lookout.Look(ctx)
+	if removed > 0 {
+		w.deps.Log.Warn("the cache Redis came back without its last removals: they were made again", "removed", removed)
+	}
+	return removed, err
 }
 
 // witness tells the operator of a loss of the log.

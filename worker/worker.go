@@ -34,6 +34,7 @@ type Deps struct {
 	Reaper   Reaper         // nil: this worker does not reap
 	Refresh  RefreshSweeper // nil: this worker refreshes only what it has tasks for
 	Witness  Witness        // nil: this worker does not look for losses of the log
+	Lookout  Lookout        // nil: this worker does not look for failovers of the cache Redis
 	Log      *slog.Logger
 }
 

@@ -60,7 +60,7 @@ func TestPromotedReplicaLacksRecords(t *testing.T) {
 	worker := s.start("worker")
 	s.listening(1)
 	s.archive()
-	replica := redistest.Start(t, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
 	redistest.Eventually(t, "the replica to be in step", func() bool {
 		return strings.Contains(replica.Client.Info(ctx, "replication").Val(), "master_link_status:up")
 	})

@@ -310,6 +310,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 		Reaper:  worker.Marks{Ledger: r.ledger, Log: r.log, Applier: r.applier, Tags: r.ns, Gone: queues.Gone, Forsake: r.retirer.Forsake},
 		Refresh: r.refresh,
 		Witness: r.log,
+		Lookout: r.applier,
 		Log:     r.logger,
 	})
 }

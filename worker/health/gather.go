@@ -110,6 +110,7 @@ func (m *Monitor) laneServers(context.Context) (map[tasks.Lane]int, error) {
 func (m *Monitor) gatherInvalidations(ctx context.Context) Invalidations {
 	st, err := ask(ctx, m.cfg.HealthTimeout, m.d.Log.Status)
 	i := Invalidations{Pending: st.Pending, Oldest: st.OldestPending, Loss: st.Loss, Err: err}
+	i.Failover, i.FailoverErr = ask(ctx, m.cfg.HealthTimeout, m.d.Log.Failover)
 	i.Lag, i.LagErr = ask(ctx, m.cfg.HealthTimeout, m.d.Log.Lag)
 	return i
 }

@@ -36,6 +36,7 @@ func Judge(s Sample, cfg Config) []Check {
 		judgePending(s.Invalidations, cfg),
 		judgeLag(s.Invalidations, cfg),
 		judgeLoss(s.Invalidations, s.At),
+		judgeFailover(s.Invalidations, s.At),
 		judgeFreshness(s.Freshness, s.At),
 		judgeEntries(s.Active, cfg),
 		judgeSnapshots(s.Snapshots, s.At, cfg),
@@ -166,7 +167,8 @@ func judgePersistence(r Redis) Check {
 	return c
 }
 
-// judgeOldDump: a cache Redis that comes back from a dump serves what was invalidated after it.
+// judgeOldDump: a cache Redis that comes back from a dump serves what was invalidated after it, until
+// a worker has replayed the log.
 func judgeOldDump(r Redis) Check {
 	c := Check{Name: "cache.persistence", Status: OK, Detail: "a restart brings back no outdated entries"}
 	if len(r.Servers) == 0 {
@@ -178,7 +180,7 @@ func judgeOldDump(r Redis) Check {
 		case !told || aof == 0 && s.Save == nil:
 			return unknown(c, "persistence of the cache Redis", nil)
 		case aof == 0 && *s.Save != "":
-			c.Status, c.Detail = Warn, "the cache Redis saves dumps: after a crash it serves entries as of the last one, without the invalidations since"
+			c.Status, c.Detail = Warn, "the cache Redis saves dumps: after a crash it serves entries as of the last one until a worker has replayed the invalidations since, and for good when the log does not reach as far"
 			c.Remedy = `set save "" on it (see deploy/redis-cache.conf), so that it comes back empty; or appendonly yes where both Redises are one`
 		}
 	}

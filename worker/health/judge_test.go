@@ -179,6 +179,11 @@ func TestJudge(t *testing.T) {
 		{"records lost today", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Loss = lostBefore(23 * time.Hour) }, Warn},
 		{"records lost long ago", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Loss = lostBefore(25 * time.Hour) }, OK},
 		{"loss untold", "invalidations.log", func(s *Sample, _ *Config) { s.Invalidations.Err = boom }, Unknown},
+		{"failover made good", "invalidations.cache", func(s *Sample, _ *Config) { s.Invalidations.Failover = failover(time.Minute, false) }, OK},
+		{"failover beyond the log", "invalidations.cache", func(s *Sample, _ *Config) { s.Invalidations.Failover = failover(59*time.Minute, true) }, Fail},
+		{"failover beyond the log today", "invalidations.cache", func(s *Sample, _ *Config) { s.Invalidations.Failover = failover(23*time.Hour, true) }, Warn},
+		{"failover beyond the log long ago", "invalidations.cache", func(s *Sample, _ *Config) { s.Invalidations.Failover = failover(25*time.Hour, true) }, OK},
+		{"failover untold", "invalidations.cache", func(s *Sample, _ *Config) { s.Invalidations.FailoverErr = boom }, Unknown},
 		{"log untold", "invalidations.pending", func(s *Sample, _ *Config) { s.Invalidations.Err = boom }, Unknown},
 
 		{"entries half gone", "active.entries", func(s *Sample, _ *Config) { s.Active.Entries = 499 }, Warn},
@@ -230,6 +235,10 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+func failover(age time.Duration, short bool) *invalidation.Failover {
+	return &invalidation.Failover{At: testNow.Add(-age), From: testNow.Add(-age - time.Minute), Targets: 3, Removed: 2, Short: short}
 }
 
 func lostBefore(age time.Duration) *invalidation.Loss {

@@ -11,6 +11,9 @@ const (
 	lossWarns = 24 * time.Hour
 )
 
+// clock is how times are shown.
+const clock = "2006-01-02 15:04:05.000"
+
 // judgeLoss: what was recorded and lost was perhaps never applied, and nobody is told again.
 func judgeLoss(i Invalidations, now time.Time) Check {
 	c := Check{Name: "invalidations.log", Status: OK, Detail: "no invalidation was lost"}
@@ -20,7 +23,6 @@ func judgeLoss(i Invalidations, now time.Time) Check {
 	if i.Loss == nil {
 		return c
 	}
-	const clock = "2006-01-02 15:04:05.000"
 	age := now.Sub(i.Loss.At)
 	c.Value = age.Seconds()
 	c.Detail = fmt.Sprintf("at %s UTC the queue Redis was found to lack what was recorded before %s", i.Loss.At.Format(clock), i.Loss.To.Format(clock))
@@ -36,5 +38,39 @@ func judgeLoss(i Invalidations, now time.Time) Check {
 		return c
 	}
 	c.Remedy = "invalidate what was edited then (stoker invalidate --prefix …, or warm a new release), and take new snapshots: a rollback to an archive from before is refused; STOKER_LOG_REPLICAS keeps a failover from losing any"
+	return c
+}
+
+// judgeFailover: what a cache Redis lacked when it came back was removed again, as far as the log
+// reaches.
+func judgeFailover(i Invalidations, now time.Time) Check {
+	c := Check{Name: "invalidations.cache", Status: OK, Detail: "the cache Redis never came back without removals"}
+	if i.FailoverErr != nil {
+		return unknown(c, "the cache Redis's last failover", i.FailoverErr)
+	}
+	f := i.Failover
+	if f == nil {
+		return c
+	}
+	age := now.Sub(f.At)
+	c.Value = age.Seconds()
+	since := "the log's beginning"
+	if !f.From.IsZero() {
+		since = f.From.Format(clock)
+	}
+	c.Detail = fmt.Sprintf("at %s UTC the cache Redis was another server than before: %d targets invalidated since %s were removed again, %d entries had come back", f.At.Format(clock), f.Targets, since, f.Removed)
+	if !f.Short {
+		return c
+	}
+	c.Detail += "; what was invalidated before the log begins may have come back for good"
+	switch {
+	case age < lossFails:
+		c.Status = Fail
+	case age < lossWarns:
+		c.Status = Warn
+	default:
+		return c
+	}
+	c.Remedy = "it came back from a dump or a replica older than the log, which is kept for an hour at least: invalidate what was edited before (stoker invalidate --prefix … for each family), or warm a new release; save \"\" on it makes it come back empty (see deploy/redis-cache.conf)"
 	return c
 }

@@ -46,6 +46,9 @@ type Invalidations struct {
 	Oldest  time.Duration
 	Loss    *invalidation.Loss // nil when no record was ever lost
 	Err     error
+	// Failover is the last one of the cache Redis that was made good; nil when there was none.
+	Failover    *invalidation.Failover
+	FailoverErr error
 	Lag     invalidation.Lag // of those applied in the last minutes
 	LagErr  error
 }

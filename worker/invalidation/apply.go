@@ -65,6 +65,7 @@ type Applier struct {
 	tmpl  tasks.Template
 	live  func(context.Context) ([]string, error)
 	ns    Unlinker
+	slots slots      // of a Cluster's watermarks
 	round sync.Mutex // one round at a time: those who wait find the work done, or much of it at once
 }
 
@@ -150,8 +151,12 @@ func (a *Applier) applyWhole(ctx context.Context, found []pending) (int, error) 
 
 // Sweep applies every record that has been pending for at least olderThan (0: all), whoever has
 // claimed it and whatever it takes, oldest first, and returns how many. It goes on after an
-// error. It is for those who must know that nothing is pending.
+// error. It is for those who must know that nothing is pending, and that no failover of the cache Redis
+// has undone what was applied: it looks first.
 func (a *Applier) Sweep(ctx context.Context, olderThan time.Duration) (int, error) {
+	if _, err := a.Look(ctx); err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
 	bound := "+inf"
 	if olderThan > 0 {
 		now, err := a.log.queue.Time(ctx).Result()

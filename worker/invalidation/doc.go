@@ -100,7 +100,36 @@
 // connection of the record; no call returns nil before. A failover to one of them then loses
 // nothing that was acknowledged, and archives stay fresh.
 //
+// # A cache Redis that comes back older
+//
+// Replication is asynchronous, so a promoted replica may lack the last removals, and a server that
+// starts again from a dump has none since. What they removed is served again. Every worker therefore
+// looks at the cache Redis four times a second, at each primary of a Cluster:
+//
+//  1. read, in one script on the queue Redis, for each live release a number up to which the log is
+//     applied: below the lowest pending record and the release's open marks, and by the fill limit below
+//     that (a replica that is promoted is a copy of a cache, so it is read with a reader's mark);
+//     and the servers that are known to lack nothing
+//  2. in one script on the cache Redis: a server that is known notes those numbers as its watermark. It
+//     is known by its run_id and by its replication ID, which every promotion changes
+//  3. a server that is not known has the watermark of the server it descends from, as far as it has
+//     followed. Replication, dumps and append-only files keep the order of writes, so it has every
+//     removal below that. Replay, in every live release, the log from there on
+//  4. only then note the server as known
+//
+// A worker that dies in between leaves the server unknown; replaying twice is harmless. Sweep and
+// Replay look first: nobody flips to a release, and no writer finishes, on a server that lacks removals.
+//
 // # Not promised
+//
+// Between a promotion and the end of the replay, a fraction of a second while a worker runs, visitors may
+// be served what had been removed. A primary that is cut off but not dead, and that some worker still
+// reaches when others have moved on, may take a removal with it to its end unless that worker looks
+// once more: min-replicas-to-write bounds for how long such a primary takes writes. What an application
+// server removed by itself is not in the log. A server without a watermark is taken for an empty one and
+// gets all that the log holds; when the log was trimmed beyond a watermark, which takes a cache Redis that
+// comes back an hour old, the health check invalidations.cache says so. A server that does not tell its
+// process (INFO is forbidden, or it is embedded) is not looked at.
 //
 // Without STOKER_LOG_REPLICAS a lost record goes unnoticed when no process that had seen it goes
 // on: no worker applied it or looked in between, and the client that it was acknowledged to has

@@ -19,8 +19,12 @@ type Replayed struct {
 
 // Replay applies to one namespace every invalidation recorded after m. The release must be
 // live, so that what is recorded from now on reaches it by itself. A mark the log cannot vouch
-// for is refused with [tasks.ErrNotFresh]. Replaying again is harmless.
+// for is refused with [tasks.ErrNotFresh]. Replaying again is harmless. What a failover of the cache
+// Redis has undone so far is done again first.
 func (a *Applier) Replay(ctx context.Context, release string, m Mark) (Replayed, error) {
+	if _, err := a.Look(ctx); err != nil {
+		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
+	}
 	if err := a.log.Fresh(ctx, m); err != nil {
 		return Replayed{}, fmt.Errorf("replay release %q: %w", release, err)
 	}

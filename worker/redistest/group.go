@@ -85,7 +85,7 @@ func StartReplica(t testing.TB, primary *Server, args ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := []string{"--replicaof", host + " " + port, "--repl-diskless-sync-delay", "0"}
+	own := []string{"--replicaof", host + " " + port}
 	if password := primary.option("--requirepass"); password != "" {
 		own = append(own, "--masterauth", password)
 	}

@@ -170,7 +170,9 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	args := append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no"}, s.args...)
+	args := append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no",
+		"--repl-diskless-sync-delay", "0", // a first replica is not kept waiting for a second
+	}, s.args...)
 	if s.conf != "" {
 		args = []string{s.conf, "--bind", host, "--port", port, "--dir", s.dir, "--sentinel"}
 	}
