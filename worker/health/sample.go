@@ -49,8 +49,8 @@ type Invalidations struct {
 	// Failover is the last one of the cache Redis that was made good; nil when there was none.
 	Failover    *invalidation.Failover
 	FailoverErr error
-	Lag     invalidation.Lag // of those applied in the last minutes
-	LagErr  error
+	Lag         invalidation.Lag // of those applied in the last minutes
+	LagErr      error
 }
 
 // Active is the active release beside its certificate.

@@ -74,7 +74,9 @@ func counted() prometheus.Collector {
 func TestWorkOnNamespaces(t *testing.T) {
 	s := newSite(t, Config{}, nil, func(d *Deps) {
 		d.Collectors = []prometheus.Collector{counted()}
-		d.Braked = func(context.Context) ([]string, error) { return []string{"work at normal on a<b>:1 is slowed down"}, nil }
+		d.Braked = func(context.Context) ([]string, error) {
+			return []string{"work at normal on a<b>:1 is slowed down"}, nil
+		}
 	})
 	if page := body(t, s.ask("GET", "/metrics")); !strings.Contains(page, "\nstoker_work_brake 3") {
 		t.Error("no stoker_work_brake")
