@@ -5,12 +5,13 @@ import (
 )
 
 // Keys names stoker's own keys and channels of one app. They all begin with
-// "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them.
-// All but [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
-type Keys struct{ prefix string }
+// "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them; but for
+// [Keys.SlotFence], which has to be in every slot. All but the fences and [Keys.DumpProbe] live in
+// the queue Redis.
+type Keys struct{ app, prefix string }
 
 // KeysOf returns the names for app, which must be valid.
-func KeysOf(app string) Keys { return Keys{"stoker:{" + app + "}:"} }
+func KeysOf(app string) Keys { return Keys{app, "stoker:{" + app + "}:"} }
 
 // Log is a ZSET: a key or tag target ("k:…", "t:…") → the number of its last invalidation.
 func (k Keys) Log() string { return k.prefix + "log" }
@@ -122,6 +123,11 @@ func (k Keys) Drills() string { return k.prefix + "drills" }
 
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// SlotFence is [Keys.Fence] on a cache Redis that is a Cluster, in the slot that a hash tag names.
+func (k Keys) SlotFence(release, tag string) string {
+	return "stoker:{" + tag + "}:fence:" + k.app + ":" + release
+}
 
 // DumpProbe is a STRING in the cache Redis, for one transaction: what a DUMP of it looks like.
 func (k Keys) DumpProbe() string { return k.prefix + "dump-probe" }

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 
 	"github.com/alphanode/stoker/tasks"
 )
 
 // Read hands out the release's namespace slice by slice: first the entries, then the tag indexes;
-// other reserved keys are left out. An entry may come twice. The namespace may change meanwhile,
+// other reserved keys are left out, by one goroutine at a time. An entry may come twice. The namespace may change meanwhile,
 // yet each value is one that the key held at one moment, however large it is. And because a
 // writer lists an entry before it sets it, every entry handed out is in the indexes that follow.
 func (c *Cache) Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) (err error) {
@@ -18,13 +19,24 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 	if err := c.whole(release); err != nil {
 		return err
 	}
-	w := c.work(ctx, Work{Verb: verbRead})
 	isIndex := func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }
 	isEntry := func(logical string) bool { return !strings.HasPrefix(logical, tasks.Reserved) }
-	if err := w.read(ctx, release, "", isEntry, fn); err != nil {
+	if err := c.read(ctx, release, "", isEntry, fn); err != nil {
 		return err
 	}
-	return w.read(ctx, release, tasks.TagPrefix(), isIndex, fn)
+	return c.read(ctx, release, tasks.TagPrefix(), isIndex, fn)
+}
+
+// read hands out what is kept of the keys under a logical prefix, from all servers.
+func (c *Cache) read(ctx context.Context, release, prefix string, kept func(logical string) bool, fn func([]tasks.Entry) error) error {
+	var mu sync.Mutex
+	return c.everywhere(ctx, Work{Verb: verbRead}, func(ctx context.Context, w *work) error {
+		return w.read(ctx, release, prefix, kept, func(entries []tasks.Entry) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return end(fn(entries))
+		})
+	})
 }
 
 // read hands out what is kept of the keys under a logical prefix, while the next slice is read.
@@ -104,7 +116,10 @@ func (w *work) entries(ctx context.Context, release string, reply []any, kept fu
 
 // again reads keys that did not fit their slice. Each call reads at least one of them.
 func (w *work) again(ctx context.Context, keys []string) ([]any, error) {
-	reply, err := w.eval(ctx, len(keys), readScript, keys, 0, "", 0, bigValue, sliceBytes)
+	if w.cache.sharded {
+		return w.onebyone(ctx, keys)
+	}
+	reply, err := w.evalNamed(ctx, len(keys), readScript, keys, 0, "", 0, bigValue, sliceBytes)
 	if err != nil {
 		return nil, err
 	}
