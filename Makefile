@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench model fuzz archive build tools
+.PHONY: demo test lint bench model fuzz archive rows build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -28,6 +28,9 @@ fuzz: ## every decoder, half a minute each
 
 archive: ## archives at length: 10,000 flipped bits, a set of a million members, a string of 64 MiB
 	STOKER_TEST_FLIPS=10000 STOKER_TEST_LARGE=1 go test -run 'Flipped|LargeAndOdd' -v ./worker/snapshot ./worker/restore
+
+rows: ## a million rows of PostgreSQL into a namespace: flat memory, and the speed against psql | redis-cli
+	STOKER_TEST_ROWS=1000000 go test -timeout 60m -run FlatMemory -bench BenchmarkRows -benchtime 1x -v ./worker/warm
 
 build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker
