@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/alphanode/stoker/tasks"
@@ -18,18 +19,26 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 	if err := c.whole(release); err != nil {
 		return err
 	}
-	w := c.work(ctx, Work{Verb: verbRead})
+	r := reading{list: c.work(ctx, Work{Verb: verbList}), work: c.work(ctx, Work{Verb: verbRead}), release: release}
 	isIndex := func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }
 	isEntry := func(logical string) bool { return !strings.HasPrefix(logical, tasks.Reserved) }
-	if err := w.read(ctx, release, "", isEntry, fn); err != nil {
+	if err := r.read(ctx, "", isEntry, fn); err != nil {
 		return err
 	}
-	return w.read(ctx, release, tasks.TagPrefix(), isIndex, fn)
+	return r.read(ctx, tasks.TagPrefix(), isIndex, fn)
 }
 
-// read hands out what is kept of the keys under a logical prefix, while the next slice is read.
-func (w *work) read(ctx context.Context, release, prefix string, kept func(logical string) bool, fn func([]tasks.Entry) error) error {
-	for entries, err := range ahead(w.parsed(ctx, release, prefix, kept)) {
+// reading is one run of Read. Keys are listed, values read and entries handed out side by side,
+// each one step ahead of the next: the server need not wait for whoever takes what it has read.
+type reading struct {
+	list *work
+	*work
+	release string
+}
+
+// read hands out what is kept of the keys under a logical prefix.
+func (r reading) read(ctx context.Context, prefix string, kept func(logical string) bool, fn func([]tasks.Entry) error) error {
+	for entries, err := range ahead(r.values(ctx, prefix, kept)) {
 		if err != nil {
 			return err
 		}
@@ -43,40 +52,65 @@ func (w *work) read(ctx context.Context, release, prefix string, kept func(logic
 	return nil
 }
 
-// parsed returns the entries of each slice.
-func (w *work) parsed(ctx context.Context, release, prefix string, kept func(logical string) bool) iter.Seq2[[]tasks.Entry, error] {
+// values reads the keys in slices.
+func (r reading) values(ctx context.Context, prefix string, kept func(logical string) bool) iter.Seq2[[]tasks.Entry, error] {
 	return func(yield func([]tasks.Entry, error) bool) {
-		for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
-			var entries []tasks.Entry
-			if err == nil {
-				entries, err = w.entries(ctx, release, s.reply, kept)
+		for keys, err := range ahead(r.list.keys(ctx, r.release, prefix, kept)) {
+			for len(keys) > 0 && err == nil {
+				n := min(max(r.count, 1), len(keys))
+				var entries []tasks.Entry
+				if entries, err = r.entries(ctx, r.release, keys[:n]); err == nil && !yield(entries, nil) {
+					return
+				}
+				keys = keys[n:]
 			}
-			if !yield(entries, err) || err != nil {
+			if err != nil {
+				yield(nil, err)
 				return
 			}
 		}
 	}
 }
 
-// entries turns a reply of the read script into entries, and fetches those it left out.
-func (w *work) entries(ctx context.Context, release string, reply []any, kept func(logical string) bool) ([]tasks.Entry, error) {
-	var out []tasks.Entry
-	for len(reply) > 0 {
+// keys lists what is kept of the keys under a logical prefix, as the server has them.
+func (w *work) keys(ctx context.Context, release, prefix string, kept func(logical string) bool) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		for s, err := range w.slices(ctx, listScript, nil, release, prefix, 0) {
+			var keys []string
+			if err == nil {
+				keys, err = texts(s.reply)
+			}
+			keys = slices.DeleteFunc(keys, func(key string) bool {
+				logical, ok := w.cache.tmpl.Logical(release, key)
+				return !ok || !kept(logical)
+			})
+			if !yield(keys, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// entries reads keys of a release. Those that have gone are left out.
+func (w *work) entries(ctx context.Context, release string, keys []string) (out []tasks.Entry, err error) {
+	for len(keys) > 0 {
+		reply, err := w.eval(ctx, len(keys), readScript, keys, bigValue, sliceBytes)
+		if err != nil {
+			return nil, err
+		}
 		var big, later []string
 		for _, raw := range reply {
 			item, err := parseItem(raw)
 			if err != nil {
 				return nil, err
 			}
-			logical, ok := w.cache.tmpl.Logical(release, item.key)
-			switch {
-			case !ok || !kept(logical):
-			case item.left == leftBig:
+			switch item.left {
+			case leftBig:
 				big = append(big, item.key)
-			case item.left == leftLater:
+			case leftLater: // each call reads at least one
 				later = append(later, item.key)
 			default:
-				item.Key = logical
+				item.Key, _ = w.cache.tmpl.Logical(release, item.key)
 				out = append(out, item.Entry)
 			}
 		}
@@ -90,24 +124,9 @@ func (w *work) entries(ctx context.Context, release string, reply []any, kept fu
 				out = append(out, e)
 			}
 		}
-		if len(later) == 0 {
-			return out, nil
-		}
-		var err error
-		if reply, err = w.again(ctx, later); err != nil {
-			return nil, err
-		}
+		keys = later
 	}
 	return out, nil
-}
-
-// again reads keys that did not fit their slice. Each call reads at least one of them.
-func (w *work) again(ctx context.Context, keys []string) ([]any, error) {
-	reply, err := w.eval(ctx, len(keys), readScript, keys, 0, "", 0, bigValue, sliceBytes)
-	if err != nil {
-		return nil, err
-	}
-	return reply[1:], nil
 }
 
 // Why the read script left an item out.
