@@ -115,6 +115,9 @@ func printContents(w io.Writer, d snapshot.Descriptor, found snapshot.Contents) 
 		if !e.ExpiresAt.IsZero() {
 			expires = e.ExpiresAt.Format(time.RFC3339)
 		}
+		if e.Expiring > 0 {
+			expires += fmt.Sprintf(", %d fields earlier", e.Expiring)
+		}
 		rows = append(rows, []string{e.Type, strconv.Itoa(e.Items), size(int64(e.Bytes)), expires, e.Key.String() + valueOf(e)})
 	}
 	fmt.Fprintln(w)
@@ -127,8 +130,11 @@ func valueOf(e snapshot.Listed) string {
 	if e.Value != nil {
 		b.WriteString("\n" + e.Value.String())
 	}
-	for _, v := range e.Values {
+	for i, v := range e.Values {
 		b.WriteString("\n" + v.String())
+		if f := i / 2; i%2 == 1 && f < len(e.FieldsExpireAt) && e.FieldsExpireAt[f] != nil {
+			b.WriteString(" (field expires " + e.FieldsExpireAt[f].Format(time.RFC3339) + ")")
+		}
 	}
 	return b.String()
 }

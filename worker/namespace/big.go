@@ -46,7 +46,7 @@ func (w *work) readAtOnce(ctx context.Context, key string) (e tasks.Entry, ok bo
 		return e, false, err
 	}
 	it, err := parseItem(reply[0])
-	return it.Entry, err == nil, err
+	return it.Entry, err == nil && !it.gone(), err
 }
 
 // bigReader reads one key in chunks over one connection.
@@ -76,12 +76,46 @@ func (r bigReader) read(ctx context.Context) (tasks.Entry, bool, error) {
 	case tasks.EntrySet:
 		e.Items, err = r.scanned(ctx, 1, redis.Pipeliner.SScan)
 	case tasks.EntryHash:
-		e.Items, err = r.scanned(ctx, 2, redis.Pipeliner.HScan)
+		if e.Items, err = r.scanned(ctx, 2, redis.Pipeliner.HScan); err == nil {
+			err = r.expiries(ctx, &e)
+		}
+		return e, err == nil && len(e.Items) > 0, err // the last field may have expired meanwhile
 	default:
 		e.Type = tasks.EntryDump
 		e.Value, err = r.tx.Dump(ctx, r.key).Result()
 	}
 	return e, err == nil, err
+}
+
+// expiries reads when a hash's fields expire. A field that has gone since it was read is left out,
+// since its expiry need not touch the watched key.
+func (r bigReader) expiries(ctx context.Context, e *tasks.Entry) error {
+	var times []int64
+	for at := 0; at < len(e.Items); {
+		n := min(r.work.count, len(e.Items)/2-at/2)
+		names := make([]any, n)
+		for i := range names {
+			names[i] = e.Items[at+2*i]
+		}
+		var cmd *redis.Cmd
+		err := r.work.run(ctx, r.tx, n, func(p redis.Pipeliner) {
+			cmd = expiriesScript.EvalSha(ctx, p, []string{r.key}, names...)
+		})
+		if err != nil {
+			return err
+		}
+		part, err := cmd.Int64Slice()
+		switch {
+		case err != nil || len(part) == 0 && at == 0:
+			return err // no field of it can have one
+		case len(part) != n:
+			return redis.TxFailedErr // it has become another hash: read it again
+		}
+		times = append(times, part...)
+		at += 2 * n
+	}
+	setExpiries(e, times)
+	return nil
 }
 
 // text reads a string; an item of it is a kilobyte.

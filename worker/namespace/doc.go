@@ -44,6 +44,14 @@
 // in the cache Redis, names who alone may purge a release; every deleting script checks it in the
 // same atomic step. To stop a purge for good, set another token: no later slice deletes anything.
 //
+// # Fields that expire
+//
+// Fields of a hash may have expiries of their own (Redis from 7.4 on, Valkey from 9 on). They are
+// read and written as absolute times, like those of keys, and COPY keeps them. A field that expires
+// while its hash is read is left out; a hash is left out with its last field. A hash in the packed
+// encoding without expiries is known by its encoding; any other costs one look-up more for each
+// field. A server without the commands is asked once a script whether it has them, and no more.
+//
 // # Reserved keys
 //
 // Logical keys that begin with # are stoker's: tag indexes, leases, and the parts of a big

@@ -7,13 +7,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// hook does something after commands of one name.
+// hook does something before or after commands of one name.
 type hook struct {
-	name string
-	do   func()
+	name          string
+	before, after func()
 }
 
-func after(name string, do func()) redis.Hook { return hook{name, do} }
+func before(name string, do func()) redis.Hook { return hook{name, do, func() {}} }
+
+func after(name string, do func()) redis.Hook { return hook{name, func() {}, do} }
 
 func (h hook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
@@ -23,12 +25,17 @@ func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return nex
 
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.each(cmds, h.before)
 		err := next(ctx, cmds)
-		for _, cmd := range cmds {
-			if cmd.Name() == h.name {
-				h.do()
-			}
-		}
+		h.each(cmds, h.after)
 		return err
+	}
+}
+
+func (h hook) each(cmds []redis.Cmder, do func()) {
+	for _, cmd := range cmds {
+		if cmd.Name() == h.name {
+			do()
+		}
 	}
 }

@@ -112,6 +112,18 @@ func wrap(err *error, verb, release string) {
 	}
 }
 
+//go:embed fields.lua
+var fieldsSource string
+
+//go:embed expiries.lua
+var expiriesSource string
+
+//go:embed knows.lua
+var knowsSource string
+
+//go:embed hash.lua
+var hashSource string
+
 //go:embed read.lua
 var readSource string
 
@@ -137,19 +149,22 @@ var carrySource string
 var pruneSource string
 
 var (
-	readScript   = redis.NewScript(readSource)
-	writeScript  = redis.NewScript(writeSource)
-	copyScript   = redis.NewScript(copySource)
-	deleteScript = redis.NewScript(deleteSource)
-	usageScript  = redis.NewScript(usageSource)
-	listScript   = redis.NewScript(listSource)
-	carryScript  = redis.NewScript(carrySource)
-	pruneScript  = redis.NewScript(tasks.CompanionLua + pruneSource)
+	readScript     = redis.NewScript(fieldsSource + readSource)
+	expiriesScript = redis.NewScript(fieldsSource + expiriesSource)
+	knowsScript    = redis.NewScript(fieldsSource + knowsSource)
+	writeScript    = redis.NewScript(writeSource)
+	hashScript     = redis.NewScript(hashSource)
+	copyScript     = redis.NewScript(copySource)
+	deleteScript   = redis.NewScript(deleteSource)
+	usageScript    = redis.NewScript(usageSource)
+	listScript     = redis.NewScript(listSource)
+	carryScript    = redis.NewScript(carrySource)
+	pruneScript    = redis.NewScript(tasks.CompanionLua + pruneSource)
 )
 
 // load makes the scripts known to the server.
 func (c *Cache) load(ctx context.Context) error {
-	for _, s := range []*redis.Script{readScript, writeScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript} {
+	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript} {
 		if err := s.Load(ctx, c.client).Err(); err != nil {
 			return fmt.Errorf("load scripts: %w", err)
 		}

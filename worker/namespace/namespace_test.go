@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -133,6 +134,7 @@ func canonical(entries []tasks.Entry) []tasks.Entry {
 		case tasks.EntrySet:
 			slices.Sort(e.Items)
 		case tasks.EntryHash, tasks.EntryZSet:
+			sortFields(e.Items, e.FieldsExpireAt)
 			sortPairs(e.Items)
 			if e.Type == tasks.EntryZSet {
 				for i := 1; i < len(e.Items); i += 2 {
@@ -144,6 +146,17 @@ func canonical(entries []tasks.Entry) []tasks.Entry {
 	}
 	slices.SortFunc(entries, func(a, b tasks.Entry) int { return cmp.Compare(a.Key, b.Key) })
 	return entries
+}
+
+// sortFields sorts the expiries of a hash's fields as sortPairs will its items.
+func sortFields(items []string, expiries []int64) {
+	at := map[string]int64{}
+	for i := range expiries {
+		at[items[2*i]] = expiries[i]
+	}
+	for i, field := range slices.Sorted(maps.Keys(at)) {
+		expiries[i] = at[field]
+	}
 }
 
 func sortPairs(flat []string) {

@@ -104,11 +104,12 @@ func (w *work) entries(ctx context.Context, release string, keys []string) (out 
 			if err != nil {
 				return nil, err
 			}
-			switch item.left {
-			case leftBig:
+			switch {
+			case item.left == leftBig:
 				big = append(big, item.key)
-			case leftLater: // each call reads at least one
+			case item.left == leftLater: // each call reads at least one
 				later = append(later, item.key)
+			case item.gone():
 			default:
 				item.Key, _ = w.cache.tmpl.Logical(release, item.key)
 				out = append(out, item.Entry)
@@ -142,6 +143,9 @@ type item struct {
 	tasks.Entry
 }
 
+// gone reports a hash whose fields all expired while it was read.
+func (it item) gone() bool { return it.Type == tasks.EntryHash && len(it.Items) == 0 }
+
 func parseItem(raw any) (item, error) {
 	fields, _ := raw.([]any)
 	var it item
@@ -150,7 +154,7 @@ func parseItem(raw any) (item, error) {
 	case 2:
 		it.key, ok[0] = fields[0].(string)
 		it.left, ok[1] = fields[1].(string)
-	case 4:
+	case 4, 5:
 		it.key, ok[0] = fields[0].(string)
 		it.Type, ok[1] = fields[1].(string)
 		expiry, isInt := fields[2].(int64)
@@ -161,6 +165,13 @@ func parseItem(raw any) (item, error) {
 		var err error
 		if it.Value, it.Items, err = parseValue(fields[3]); err != nil {
 			return it, err
+		}
+		if len(fields) == 5 {
+			times, err := numbers(fields[4])
+			if err != nil {
+				return it, err
+			}
+			setExpiries(&it.Entry, times)
 		}
 	}
 	if !ok[0] || !ok[1] {
@@ -179,6 +190,41 @@ func parseValue(raw any) (string, []string, error) {
 	default:
 		return "", nil, fmt.Errorf("read: value is a %T", raw)
 	}
+}
+
+// setExpiries gives a hash the expiries of its fields as the server tells them: -1 for never, -2
+// for a field that has gone since its value was read.
+func setExpiries(e *tasks.Entry, times []int64) {
+	items := e.Items
+	e.Items = make([]string, 0, len(items))
+	e.FieldsExpireAt = make([]int64, 0, len(times))
+	expires := false
+	for i, at := range times {
+		if at == -2 {
+			continue
+		}
+		e.Items = append(e.Items, items[2*i:2*i+2]...)
+		e.FieldsExpireAt = append(e.FieldsExpireAt, max(at, 0))
+		expires = expires || at > 0
+	}
+	if !expires {
+		e.FieldsExpireAt = nil
+	}
+}
+
+// numbers returns a reply's list as integers.
+func numbers(raw any) ([]int64, error) {
+	list, ok := raw.([]any)
+	if !ok {
+		return nil, fmt.Errorf("reply is a %T, want a list", raw)
+	}
+	out := make([]int64, len(list))
+	for i, v := range list {
+		if out[i], ok = v.(int64); !ok {
+			return nil, fmt.Errorf("reply holds a %T, want a number", v)
+		}
+	}
+	return out, nil
 }
 
 // texts returns a reply's list as strings.

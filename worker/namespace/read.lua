@@ -1,9 +1,11 @@
--- Reads keys: types, expiries and values.
+-- Reads keys: types, expiries and values. (fields.lua stands before it.)
 -- KEYS: the keys to read
 -- ARGV: 1 bytes above which a value is 'big', 2 bytes after which the rest is 'later'
 -- Returns {item, …}, nothing of keys that there are none of; an item is one of
 --   {key, type, expiry, value}  expiry in Unix ms, -1 for never; value a string or the
 --                               collection's items, a DUMP payload for types not listed here
+--   {key, 'hash', expiry, value, expiries}  a hash some of whose fields expire: each field's
+--                               expiry in Unix ms, -1 for never
 --   {key, 'big'}                left out: to be read in chunks
 --   {key, 'later'}              left out: to be read by another call
 local limit, budget = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -14,6 +16,16 @@ local read = {
   set = function(key) return redis.call('SMEMBERS', key) end,
   zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
 }
+
+-- Expiries of a hash's fields, nil when none of them expires.
+local function expiriesof(key, flat)
+  local names = {}
+  for i = 1, #flat, 2 do names[#names + 1] = flat[i] end
+  local times = expiries(key, names) or {}
+  for _, at in ipairs(times) do
+    if at ~= -1 then return times end
+  end
+end
 
 local count = { hash = 'HLEN', list = 'LLEN', set = 'SCARD', zset = 'ZCARD' }
 
@@ -47,10 +59,16 @@ for _, key in ipairs(KEYS) do
     else
       used = used + weight
       local expiry = redis.call('PEXPIRETIME', key)
-      if kind ~= 'string' and not read[kind] then
-        kind, value = 'dump', redis.call('DUMP', key)
+      if kind == 'string' then
+        out[#out + 1] = { key, kind, expiry, value }
+      elseif read[kind] then
+        value = read[kind](key)
+        if #value > 0 then -- a hash is there a little longer than its last field
+          out[#out + 1] = { key, kind, expiry, value, kind == 'hash' and expiriesof(key, value) or nil }
+        end
+      else
+        out[#out + 1] = { key, 'dump', expiry, redis.call('DUMP', key) }
       end
-      out[#out + 1] = { key, kind, expiry, value or read[kind](key) }
     end
   end
 end

@@ -29,10 +29,10 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 	w := c.work(ctx, Work{Verb: verbCount})
 	pattern := c.tmpl.Match(release, "")
 	seen := make(map[string]bool, n)
-	start := uint64(rand.Uint32())
 	// From the random place to the table's end, then from its beginning: at the latest what came
-	// first comes again.
-	for at, looked, wrapped := start, 0, false; looked < sampleKeys; {
+	// first comes again. The end is never where it stops, or what follows it would come too rarely.
+	at, wrapped := uint64(rand.Uint32()), false
+	for looked := 0; looked < sampleKeys; {
 		count := w.count
 		s, next, err := w.step(ctx, listScript, nil, []any{at, pattern, count})
 		if err != nil {
@@ -49,19 +49,21 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 			case !ok || strings.HasPrefix(logical, tasks.Reserved):
 			case seen[logical]:
 				again = again || wrapped
-			case len(keys) < n:
+			default:
 				seen[logical] = true
 				keys = append(keys, logical)
 			}
 		}
 		looked += count
-		if len(keys) >= n || again || wrapped && next == 0 {
+		if len(keys) >= n && next != 0 || again || wrapped && next == 0 {
 			break
 		}
 		wrapped = wrapped || next == 0
 		at = next
 	}
-	return keys, nil
+	// A slot of the table that holds several keys (Valkey from 8 on) has them in one order always.
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	return keys[:min(n, len(keys))], nil
 }
 
 // Get reads the release's entries under logical keys. Those that there are none of are left out;

@@ -83,6 +83,16 @@ func (c *Cache) sample(have []string, release string, raw []any) ([]string, erro
 	return have, err
 }
 
+// FieldExpiries reports whether fields of a hash may expire by themselves on the cache Redis: Redis
+// from 7.4 on, Valkey from 9 on. Elsewhere an entry with such fields cannot be written.
+func (c *Cache) FieldExpiries(ctx context.Context) (bool, error) {
+	n, err := knowsScript.Run(ctx, c.client, []string{c.keys.DumpProbe()}).Int()
+	if err != nil {
+		return false, fmt.Errorf("ask for expiries of fields: %w", err)
+	}
+	return n == 1, nil
+}
+
 // Found tells of a key that was looked up.
 type Found struct {
 	Exists bool

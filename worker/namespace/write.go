@@ -46,8 +46,10 @@ func (c *Cache) Write(ctx context.Context, release string, entries []tasks.Entry
 			return fmt.Errorf("%w: tag index %s is a %s, want a zset", tasks.ErrInvalid, tasks.Bytes(e.Key), e.Type)
 		case isTag:
 			indexes = append(indexes, e)
-		case kept(e.Key) && (e.ExpiresAt == 0 || e.ExpiresAt > now):
-			values = append(values, e)
+		case kept(e.Key):
+			if left, ok := e.Left(now); ok {
+				values = append(values, left)
+			}
 		}
 	}
 	w := c.work(ctx, Work{Verb: verbWrite, Adds: true})
@@ -77,7 +79,8 @@ func (c *Cache) Put(ctx context.Context, release string, entries []Put) (err err
 		if strings.HasPrefix(e.Key, tasks.Reserved) {
 			return fmt.Errorf("%w: key %s: keys that begin with %s are stoker's own", tasks.ErrInvalid, tasks.Bytes(e.Key), tasks.Reserved)
 		}
-		if e.ExpiresAt != 0 && e.ExpiresAt <= now {
+		var ok bool
+		if e.Entry, ok = e.Left(now); !ok {
 			continue
 		}
 		for _, tag := range e.Tags {
@@ -200,6 +203,12 @@ func set(ctx context.Context, p redis.Pipeliner, key string, e tasks.Entry) {
 		p.Do(ctx, args...)
 	case tasks.EntryDump:
 		p.Do(ctx, "RESTORE", key, e.ExpiresAt, e.Value, "REPLACE", "ABSTTL")
+	case tasks.EntryHash:
+		if len(e.FieldsExpireAt) > 0 {
+			hashScript.EvalSha(ctx, p, []string{key}, append([]any{1, e.ExpiresAt}, fields(e.Items, e.FieldsExpireAt)...)...)
+			return
+		}
+		fallthrough
 	default:
 		writeScript.EvalSha(ctx, p, []string{key}, append([]any{adders[e.Type], e.ExpiresAt}, operands(e.Type, e.Items)...)...)
 	}
@@ -221,6 +230,15 @@ func operands(kind string, items []string) []any {
 			i ^= 1
 		}
 		out[i] = item
+	}
+	return out
+}
+
+// fields returns a hash's fields, each with its value and expiry, as the hash script takes them.
+func fields(items []string, expiries []int64) []any {
+	out := make([]any, 0, 3*len(expiries))
+	for i, at := range expiries {
+		out = append(out, items[2*i], items[2*i+1], at)
 	}
 	return out
 }
@@ -258,7 +276,7 @@ func (w *work) writeBig(ctx context.Context, release string, e tasks.Entry, repl
 		return nil
 	})
 	switch {
-	case redis.HasErrorPrefix(err, "ERR no such key") && e.ExpiresAt != 0:
+	case redis.HasErrorPrefix(err, "no such key") && (e.ExpiresAt != 0 || len(e.FieldsExpireAt) > 0):
 		return false, nil // it has expired meanwhile
 	case err != nil || replace || renamed.Val():
 		return err == nil, err
@@ -270,11 +288,15 @@ func (w *work) writeBig(ctx context.Context, release string, e tasks.Entry, repl
 // unless its writer lives to say otherwise.
 func (w *work) add(ctx context.Context, key string, e tasks.Entry) error {
 	_, isTag := tasks.TagOf(e.Key)
+	expiries := e.FieldsExpireAt
 	for items := e.Items; len(items) > 0; {
 		n := itemBatch(items)
-		args := append([]any{adders[e.Type], key}, operands(e.Type, items[:n])...)
 		err := w.run(ctx, w.cache.client, n, func(p redis.Pipeliner) {
-			p.Do(ctx, args...)
+			if len(expiries) > 0 {
+				hashScript.EvalSha(ctx, p, []string{key}, append([]any{0, 0}, fields(items[:n], expiries[:n/2])...)...)
+			} else {
+				p.Do(ctx, append([]any{adders[e.Type], key}, operands(e.Type, items[:n])...)...)
+			}
 			if !isTag {
 				p.PExpire(ctx, key, partLife)
 			}
@@ -283,6 +305,7 @@ func (w *work) add(ctx context.Context, key string, e tasks.Entry) error {
 			return err
 		}
 		items = items[n:]
+		expiries = expiries[min(n/2, len(expiries)):]
 	}
 	return nil
 }

@@ -1,8 +1,12 @@
 // Package redistest gives tests a Redis: a real redis-server of their own, which they may stop,
-// kill and start again, or an embedded one for quick logic tests.
+// kill and start again, or an embedded one for quick logic tests. STOKER_TEST_REDIS_SERVER names the
+// server's program, so that the same tests run on a newer Redis or on Valkey:
+//
+//	STOKER_TEST_REDIS_SERVER=/opt/valkey/bin/valkey-server go test ./worker/...
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +24,10 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
+
+// RedisServer is the variable that names the redis-server, or valkey-server, of all tests: a path.
+// Without it, it is the redis-server on the PATH.
+const RedisServer = "STOKER_TEST_REDIS_SERVER"
 
 // WithoutRedis is the variable that, set to 1, skips tests which need a redis-server instead
 // of failing them where there is none.
@@ -70,8 +78,11 @@ func Start(t testing.TB, args ...string) *Server {
 // launch starts a server or, with the text of a configuration file, a Sentinel.
 func launch(t testing.TB, conf string, args []string) *Server {
 	t.Helper()
-	bin, err := exec.LookPath("redis-server")
+	bin, err := exec.LookPath(cmp.Or(os.Getenv(RedisServer), "redis-server"))
 	if err != nil {
+		if os.Getenv(RedisServer) != "" {
+			t.Fatalf("%s: %v", RedisServer, err)
+		}
 		if os.Getenv(WithoutRedis) == "1" {
 			t.Skipf("no redis-server on the PATH, and %s=1", WithoutRedis)
 		}
@@ -243,6 +254,19 @@ func freeAddr() (string, error) {
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().String(), nil
+}
+
+// NeedFieldExpiries skips the test, saying so, where the server knows no expiries of a hash's
+// fields: Redis before 7.4, Valkey before 9.
+func NeedFieldExpiries(t testing.TB, client *redis.Client) {
+	t.Helper()
+	err := client.Do(context.Background(), "HPEXPIRETIME", "none", "FIELDS", 1, "f").Err()
+	if redis.HasErrorPrefix(err, "unknown command") {
+		t.Skipf("this server knows no expiries of a hash's fields: Redis from 7.4 or Valkey from 9 on does (%s names another)", RedisServer)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Mini returns a client of an embedded Redis (miniredis) that ends with the test. It is for

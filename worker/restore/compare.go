@@ -49,12 +49,12 @@ func (c *comparison) block(ctx context.Context, entries []tasks.Entry) error {
 	limit := c.now().Add(clockSkew).UnixMilli()
 	for _, e := range entries {
 		got, there := restored[e.Key]
-		if !there && e.ExpiresAt != 0 && e.ExpiresAt < limit {
+		if gone := e.GoneAt(); !there && gone != 0 && gone < limit {
 			c.expired++
 			continue
 		}
 		c.compared++
-		if there && same(e, got) {
+		if there && same(e, got, limit) {
 			delete(c.wrong, e.Key)
 			continue
 		}
@@ -76,13 +76,14 @@ func (c *comparison) examples() (keys []tasks.Bytes) {
 }
 
 // same compares by type, value and expiry, whatever the order of what has none. A tag index may
-// hold more than the archive's: what is in the archive twice is added up.
-func same(want, got tasks.Entry) bool {
-	if want.Type != got.Type || want.Value != got.Value {
+// hold more than the archive's: what is in the archive twice is added up. A hash may lack fields that
+// expire before limit, in Unix milliseconds.
+func same(want, got tasks.Entry, limit int64) bool {
+	if want.Type != got.Type || want.Value != got.Value || !sameExpiry(want.ExpiresAt, got.ExpiresAt) {
 		return false
 	}
-	if d := want.ExpiresAt - got.ExpiresAt; (want.ExpiresAt == 0) != (got.ExpiresAt == 0) || d < -expirySlack || d > expirySlack {
-		return false
+	if len(want.FieldsExpireAt)+len(got.FieldsExpireAt) > 0 {
+		return want.Type == tasks.EntryHash && sameFields(want, got, limit)
 	}
 	_, index := tasks.TagOf(want.Key)
 	if !index && len(want.Items) != len(got.Items) {
@@ -95,6 +96,11 @@ func same(want, got tasks.Entry) bool {
 		return samePairs(want, got.Items)
 	}
 	return slices.Equal(want.Items, got.Items)
+}
+
+func sameExpiry(a, b int64) bool {
+	d := a - b
+	return (a == 0) == (b == 0) && -expirySlack <= d && d <= expirySlack
 }
 
 // samePairs reports whether all of a hash's fields, or a sorted set's members, are there.
@@ -110,6 +116,37 @@ func samePairs(want tasks.Entry, got []string) bool {
 		}
 	}
 	return true
+}
+
+// sameFields compares hashes of which one at least has fields that expire.
+func sameFields(want, got tasks.Entry, limit int64) bool {
+	type field struct {
+		value  string
+		expiry int64
+	}
+	fieldOf := func(e tasks.Entry, i int) field {
+		f := field{value: e.Items[2*i+1]}
+		if i < len(e.FieldsExpireAt) {
+			f.expiry = e.FieldsExpireAt[i]
+		}
+		return f
+	}
+	have := make(map[string]field, len(got.Items)/2)
+	for i := range len(got.Items) / 2 {
+		have[got.Items[2*i]] = fieldOf(got, i)
+	}
+	for i := range len(want.Items) / 2 {
+		w := fieldOf(want, i)
+		g, ok := have[want.Items[2*i]]
+		if !ok && w.expiry != 0 && w.expiry < limit {
+			continue
+		}
+		if !ok || g.value != w.value || !sameExpiry(g.expiry, w.expiry) {
+			return false
+		}
+		delete(have, want.Items[2*i])
+	}
+	return len(have) == 0
 }
 
 func sameScore(a, b string) bool {

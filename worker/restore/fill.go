@@ -73,6 +73,9 @@ type indexes struct {
 }
 
 func (x *indexes) add(entries []tasks.Entry) {
+	if x.tooMany {
+		return
+	}
 	for _, e := range indexesOf(entries) {
 		x.bytes += e.Size()
 		x.entries = append(x.entries, e)
@@ -113,13 +116,13 @@ func (t *run) blocks(ctx context.Context, d snapshot.Descriptor, visit func(snap
 func (t *run) unexpired(entries []tasks.Entry) (keep []tasks.Entry, expired int64) {
 	now := t.Now().UnixMilli()
 	for _, e := range entries {
-		_, index := tasks.TagOf(e.Key)
-		switch {
-		case index:
-		case e.ExpiresAt != 0 && e.ExpiresAt <= now:
+		if _, index := tasks.TagOf(e.Key); index {
+			continue
+		}
+		if left, ok := e.Left(now); ok {
+			keep = append(keep, left)
+		} else {
 			expired++
-		default:
-			keep = append(keep, e)
 		}
 	}
 	return keep, expired

@@ -40,7 +40,14 @@ func TestFootprint(t *testing.T) {
 		}
 		return out
 	}
-	for name, make := range map[string]func() tasks.Entry{
+	expiring := func(n int) tasks.Entry {
+		e := tasks.Entry{Type: tasks.EntryHash, Items: items(2*n, 20)}
+		for i := range n {
+			e.FieldsExpireAt = append(e.FieldsExpireAt, 1<<42+int64(i))
+		}
+		return e
+	}
+	makers := map[string]func() tasks.Entry{
 		"pages": func() tasks.Entry {
 			return tasks.Entry{Type: tasks.EntryString, Value: text(500 + random.IntN(8000)), ExpiresAt: 1 << 42}
 		},
@@ -52,8 +59,16 @@ func TestFootprint(t *testing.T) {
 		"large set":    func() tasks.Entry { return tasks.Entry{Type: tasks.EntrySet, Items: items(600, 30)} },
 		"large zset":   func() tasks.Entry { return tasks.Entry{Type: tasks.EntryZSet, Items: scored(400)} },
 		"list of long": func() tasks.Entry { return tasks.Entry{Type: tasks.EntryList, Items: items(100, 300)} },
-	} {
-		if err := server.Client.FlushAll(t.Context()).Err(); err != nil {
+	}
+	switch knows, err := cache.FieldExpiries(t.Context()); {
+	case err != nil:
+		t.Fatal(err)
+	case knows:
+		makers["packed expiring"] = func() tasks.Entry { return expiring(10) }
+		makers["large expiring"] = func() tasks.Entry { return expiring(1500) }
+	}
+	for name, make := range makers {
+		if err := server.Client.Do(t.Context(), "FLUSHALL", "SYNC").Err(); err != nil {
 			t.Fatal(err)
 		}
 		rs := RedisServer{Client: server.Client, Keys: tasks.KeysOf("blog")}
@@ -81,7 +96,7 @@ func TestFootprint(t *testing.T) {
 		}
 		ratio := float64(predicted) / float64(after[0].Used-before[0].Used)
 		t.Logf("%s: %d entries, predicted %.2f of what they take", name, entries, ratio)
-		if ratio < 0.75 || ratio > 1.35 {
+		if ratio < 0.75 || ratio > 1.6 { // Valkey's tables take less than Redis's
 			t.Errorf("%s: predicted %d bytes, the server took %d", name, predicted, after[0].Used-before[0].Used)
 		}
 	}

@@ -145,7 +145,7 @@ func (s *sample) add(entries []tasks.Entry) {
 		}
 		s.seen[h] = struct{}{}
 		// A clone: the key is part of its block's text, all of which it would keep.
-		heap.Push(&s.heap, sampled{h, tasks.Entry{Key: strings.Clone(e.Key), ExpiresAt: e.ExpiresAt}})
+		heap.Push(&s.heap, sampled{h, tasks.Entry{Key: strings.Clone(e.Key), ExpiresAt: e.GoneAt()}})
 		if len(s.heap) > sampleSize {
 			delete(s.seen, heap.Pop(&s.heap).(sampled).hash)
 		}

@@ -57,6 +57,8 @@ type survey struct {
 	dumpVersion int   // the newest among DUMP payloads, 0 without any
 	dumps       int64
 	firstDump   tasks.Bytes
+	fields      int64 // hashes with fields that expire
+	firstFields tasks.Bytes
 }
 
 // steadfast is a job that does not stop for a worker that drains: a retry would have to read
@@ -90,10 +92,16 @@ func (a reading) verify(ctx context.Context, job tasks.Job) (survey, error) {
 }
 
 func (s *survey) add(e tasks.Entry, prefix int, now int64) {
-	if e.ExpiresAt != 0 && e.ExpiresAt <= now {
+	e, ok := e.Left(now)
+	if !ok {
 		return
 	}
 	s.footprint += footprint(e, prefix)
+	if len(e.FieldsExpireAt) > 0 {
+		if s.fields++; s.fields == 1 {
+			s.firstFields = tasks.Bytes([]byte(e.Key))
+		}
+	}
 	if e.Type != tasks.EntryDump {
 		return
 	}

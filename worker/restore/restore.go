@@ -51,6 +51,7 @@ type Cache interface {
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
 	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
+	FieldExpiries(ctx context.Context) (bool, error)
 }
 
 var (

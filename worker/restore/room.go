@@ -30,6 +30,9 @@ func (r *Restorer) fits(ctx context.Context, d snapshot.Descriptor, s survey) er
 	if err := r.Headroom.Fits(s.footprint, servers); err != nil {
 		return fmt.Errorf("restoring %q: %w", d.Release, err)
 	}
+	if err := r.takesFields(ctx, d, s); err != nil {
+		return err
+	}
 	if s.dumps == 0 {
 		return nil
 	}
@@ -41,13 +44,29 @@ func (r *Restorer) fits(ctx context.Context, d snapshot.Descriptor, s survey) er
 		tasks.ErrRefused, s.dumps, s.firstDump, s.dumpVersion, d.Server, takes)
 }
 
+// takesFields refuses hashes with fields that expire where the cache Redis does not know such: they
+// would outlive their time.
+func (r *Restorer) takesFields(ctx context.Context, d snapshot.Descriptor, s survey) error {
+	if s.fields == 0 {
+		return nil
+	}
+	knows, err := r.Cache.FieldExpiries(ctx)
+	if err != nil || knows {
+		return err
+	}
+	return fmt.Errorf("%w: %d hashes of its archive, %s for one, have fields that expire by themselves (written by server %q), which this cache Redis does not know: restore on Redis 7.4, Valkey 9 or later, or warm a new release of that build",
+		tasks.ErrRefused, s.fields, s.firstFields, d.Server)
+}
+
 // What Redis adds to the bytes of an entry, on a 64-bit machine.
 const (
 	keyOverhead    = 24 + 8 + 16 + 8 // the dictionary's entry and slot, the object, the key's header
 	expiryOverhead = 24 + 8          // the same in the dictionary of expiries
 	itemOverhead   = 24 + 8 + 8      // a member of a table: entry, slot, header
 	scoreOverhead  = 40              // a member's node in a skip list
+	fieldOverhead  = 32              // the expiry of a field in a table
 	packedOverhead = 4               // an item of a packed list
+	packedField    = 12              // the expiry of a field in a packed hash
 	packedBytes    = 64              // bytes of an item up to which a collection is packed, by default
 )
 
@@ -73,8 +92,9 @@ func footprint(e tasks.Entry, prefix int) int64 {
 		width = 2
 	}
 	if e.Type == tasks.EntryList || len(e.Items)/width <= packedItems[e.Type] && longest <= packedBytes {
-		return n + class(sum+packedOverhead*len(e.Items)+16)
+		return n + class(sum+packedOverhead*len(e.Items)+packedField*len(e.FieldsExpireAt)+16)
 	}
+	n += int64(fieldOverhead * len(e.FieldsExpireAt))
 	for i, it := range e.Items {
 		switch {
 		case e.Type == tasks.EntryZSet && i%2 == 1:

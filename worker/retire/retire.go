@@ -38,6 +38,7 @@ type Cache interface {
 	SetFence(ctx context.Context, release, token string) error
 	Purge(ctx context.Context, release, token string, progress func(deleted int64)) (int64, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
+	FieldExpiries(ctx context.Context) (bool, error)
 }
 
 var (

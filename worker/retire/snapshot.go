@@ -83,10 +83,14 @@ func (r *Retirer) write(ctx context.Context, job tasks.Job, rec release.Record, 
 	if err != nil {
 		return snapshot.Descriptor{}, err
 	}
+	fields, err := r.Cache.FieldExpiries(ctx)
+	if err != nil {
+		return snapshot.Descriptor{}, err
+	}
 	var d snapshot.Descriptor
 	wrote, err := r.publish(ctx, job, name, snapshot.Header{
 		App: r.App, Release: rec.ID, Prefix: tasks.Bytes(r.Template.Prefix(rec.ID)),
-		Mark: mark.Number, Epoch: mark.Epoch, Server: server, Created: r.Now().UTC(),
+		Mark: mark.Number, Epoch: mark.Epoch, Server: server, Created: r.Now().UTC(), Fields: fields,
 	})
 	if err == nil {
 		d = snapshot.Describe(wrote, name, r.Store.String(), r.Now().UTC())

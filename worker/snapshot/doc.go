@@ -8,7 +8,7 @@
 //
 //	offset  size  what
 //	0       7     magic "STOKERA"
-//	7       1     format version, 1
+//	7       1     format version, 1 or 2
 //	8       …     one header frame, number 0
 //	…       …     block frames, numbers 1, 2, 3, …
 //	…       …     one index frame, numbered after the last block
@@ -29,10 +29,21 @@
 // zstd frame of entries, one after the other:
 //
 //	uvarint, bytes    logical key
-//	1                 type: 1 string, 2 hash, 3 list, 4 set, 5 sorted set, 6 DUMP payload
+//	1                 type: 1 string, 2 hash, 3 list, 4 set, 5 sorted set, 6 DUMP payload,
+//	                  7 hash some of whose fields expire (format version 2)
 //	uvarint           expiry in Unix milliseconds, 0 for never
 //	string, payload:  uvarint, bytes
+//	type 7:           uvarint (number of fields), then for each uvarint, bytes (field), uvarint,
+//	                  bytes (value), uvarint (expiry in Unix milliseconds, 0 for never)
 //	other types:      uvarint (number of items), then uvarint, bytes for each
+//
+// # Versions
+//
+// Version 2 is version 1 with type 7. A worker that knows only version 1 would take type 7 for
+// damage, and salvage around it, so the version says that it may occur; yet only where it may: an
+// archive of a server without expiries of fields (Redis before 7.4, Valkey before 9) is of version 1,
+// and can be restored after stoker itself was taken back. A version that is not known is refused
+// with [ErrNewer] before anything else is read.
 //
 // Expiries are absolute, so that a restore at any time gives an entry what it had left. A DUMP
 // payload ends with its own version: only servers that know it take it.
@@ -49,7 +60,8 @@
 // reader's memory: some 80 bytes for each mebibyte.
 //
 // A block is cut when the next entry would make it longer than 1 MiB raw; an entry longer than
-// that is a block of its own, up to [MaxEntry].
+// that is a block of its own, up to [MaxEntry]. There each of its items counts ten bytes besides its
+// own, so that what an archive can make its reader hold is bounded by items, too.
 //
 // # What damage is found
 //
@@ -59,8 +71,9 @@
 // after the footer is an error that wraps [ErrDamaged] and names the place. Checksums find
 // accidents, not forgers: whoever can write to the store can write an archive that verifies.
 //
-// No length is believed before its limit is checked, and a body is read as it comes, so that a
-// short file with a large length in it costs little memory.
+// No length is believed before its limit is checked, a body is read as it comes, and nothing is
+// held for a body that is longer raw than its bytes could make it, so that a short file with a large
+// length in it costs little memory.
 //
 // # Stores
 //

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/alphanode/stoker/tasks"
 )
@@ -16,15 +17,18 @@ var typeCodes = [...]string{
 	4: tasks.EntrySet,
 	5: tasks.EntryZSet,
 	6: tasks.EntryDump,
+
+	codeFields: tasks.EntryHash,
 }
 
-func codeOf(entryType string) byte {
-	for code, name := range typeCodes {
-		if name == entryType {
-			return byte(code)
-		}
+// codeFields is the type of a hash some of whose fields expire, from format version 2 on.
+const codeFields = 7
+
+func codeOf(e tasks.Entry) byte {
+	if len(e.FieldsExpireAt) > 0 {
+		return codeFields
 	}
-	return 0
+	return byte(slices.Index(typeCodes[:], e.Type))
 }
 
 func single(entryType string) bool {
@@ -34,10 +38,19 @@ func single(entryType string) bool {
 // appendEntry adds a valid entry to a block's raw body.
 func appendEntry(b []byte, e tasks.Entry) []byte {
 	b = appendString(b, e.Key)
-	b = append(b, codeOf(e.Type))
+	b = append(b, codeOf(e))
 	b = binary.AppendUvarint(b, uint64(e.ExpiresAt))
 	if single(e.Type) {
 		return appendString(b, e.Value)
+	}
+	if len(e.FieldsExpireAt) > 0 {
+		b = binary.AppendUvarint(b, uint64(len(e.FieldsExpireAt)))
+		for i, at := range e.FieldsExpireAt {
+			b = appendString(b, e.Items[2*i])
+			b = appendString(b, e.Items[2*i+1])
+			b = binary.AppendUvarint(b, uint64(at))
+		}
+		return b
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.Items)))
 	for _, it := range e.Items {
@@ -52,7 +65,7 @@ func appendString(b []byte, s string) []byte {
 
 // entrySize is an upper bound of what appendEntry adds.
 func entrySize(e tasks.Entry) int {
-	return e.Size() + 10*(len(e.Items)+4)
+	return e.Size() + itemSize*(len(e.Items)+len(e.FieldsExpireAt)+4)
 }
 
 // parser reads a block's raw body. The entries' strings are parts of text, so that a block
@@ -60,11 +73,15 @@ func entrySize(e tasks.Entry) int {
 type parser struct {
 	text string
 	pos  int
+	old  bool // of format version 1, which has no codeFields
 }
 
 // entries reads exactly n entries, which must end where the body ends.
 func (p *parser) entries(n int) ([]tasks.Entry, error) {
-	out := make([]tasks.Entry, 0, min(n, 4096))
+	if n > len(p.text)/minEntry {
+		return nil, fmt.Errorf("%d entries in %d bytes", n, len(p.text))
+	}
+	out := make([]tasks.Entry, 0, n)
 	for i := range n {
 		e, err := p.entry()
 		if err == nil {
@@ -90,7 +107,7 @@ func (p *parser) entry() (e tasks.Entry, err error) {
 	}
 	code := p.text[p.pos]
 	p.pos++
-	if int(code) >= len(typeCodes) || code == 0 {
+	if int(code) >= len(typeCodes) || code == 0 || p.old && code == codeFields {
 		return e, fmt.Errorf("unknown type %d", code)
 	}
 	e.Type = typeCodes[code]
@@ -104,11 +121,14 @@ func (p *parser) entry() (e tasks.Entry, err error) {
 		return e, err
 	}
 	// An item takes a byte at least, so more items than bytes left is a lie.
-	n, err := p.uvarint(uint64(len(p.text) - p.pos))
+	n, err := p.uvarint(uint64(min(len(p.text)-p.pos, maxItems)))
 	if err != nil {
 		return e, err
 	}
-	e.Items = make([]string, 0, min(n, 1024))
+	if code == codeFields {
+		return e, p.fields(&e, int(n))
+	}
+	e.Items = make([]string, 0, n)
 	for range n {
 		it, err := p.string()
 		if err != nil {
@@ -117,6 +137,30 @@ func (p *parser) entry() (e tasks.Entry, err error) {
 		e.Items = append(e.Items, it)
 	}
 	return e, nil
+}
+
+// fields reads the fields of a hash, each with its expiry.
+func (p *parser) fields(e *tasks.Entry, n int) error {
+	if n > (len(p.text)-p.pos)/3 { // a field, a value and an expiry take a byte each at least
+		return errShort
+	}
+	e.Items = make([]string, 0, 2*n)
+	e.FieldsExpireAt = make([]int64, 0, n)
+	for range n {
+		for range 2 {
+			it, err := p.string()
+			if err != nil {
+				return err
+			}
+			e.Items = append(e.Items, it)
+		}
+		at, err := p.uvarint(1<<63 - 1)
+		if err != nil {
+			return err
+		}
+		e.FieldsExpireAt = append(e.FieldsExpireAt, int64(at))
+	}
+	return nil
 }
 
 var errShort = errors.New("it ends too early")

@@ -14,15 +14,26 @@ import (
 // ErrDamaged: the archive is not what its writer wrote. The message names the place.
 var ErrDamaged = errors.New("archive is damaged")
 
+// ErrNewer: the archive is of a format version that this stoker does not know.
+var ErrNewer = fmt.Errorf("%w: archive of a newer format", tasks.ErrRefused)
+
 const (
-	magic   = "STOKERA"
-	version = 1
+	magic = "STOKERA"
+
+	// The format versions. An archive is of the lowest that can hold what may be in it, so that it
+	// stays readable for workers from before an upgrade wherever that is possible.
+	versionPlain  = 1
+	versionFields = 2 // its hashes may have fields that expire
 
 	// MaxEntry is the longest entry that an archive holds, in bytes: what a Redis server
 	// takes as one string unless told otherwise.
 	MaxEntry = 512 << 20
 
 	blockTarget = 1 << 20                // raw bytes at which a block is cut
+	minEntry    = 4                      // raw bytes of the shortest entry
+	maxItems    = MaxEntry / itemSize    // items of an entry
+	itemSize    = 10                     // raw bytes that an item counts at least, whatever its length
+	maxRatio    = 32 << 10               // zstd's best: 4 bytes for 128 KiB
 	maxStored   = MaxEntry + MaxEntry>>7 // zstd adds a little to what it cannot compress
 	maxMeta     = 64 << 10               // bytes of a header's or footer's body
 	maxIndex    = 256 << 20              // bytes of the index: some 80 a block
@@ -37,6 +48,17 @@ type Header struct {
 	Epoch   string      `json:"epoch"`  // of the log that Mark belongs to
 	Server  string      `json:"server"` // version of the server that wrote the DUMP payloads
 	Created time.Time   `json:"created"`
+
+	// Fields says that fields of hashes may expire, as the server that was read lets them. It makes the
+	// archive one of format version 2.
+	Fields bool `json:"-"`
+}
+
+func (h Header) version() byte {
+	if h.Fields {
+		return versionFields
+	}
+	return versionPlain
 }
 
 // Footer closes an archive.
@@ -113,7 +135,8 @@ func (h head) check() error {
 			return fmt.Errorf("lengths %d, %d, %d are not those of an index", h.stored, h.raw, h.entries)
 		}
 	case kindBlock:
-		if h.stored > maxStored || h.raw > MaxEntry || h.entries == 0 || h.entries > h.raw {
+		if h.stored > maxStored || h.raw > MaxEntry || h.entries == 0 || h.entries > h.raw/minEntry ||
+			h.entries > 1 && h.raw > blockTarget || uint64(h.raw) > maxRatio*uint64(h.stored) {
 			return fmt.Errorf("lengths %d, %d, %d are not those of a block", h.stored, h.raw, h.entries)
 		}
 	default:

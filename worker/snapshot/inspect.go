@@ -33,8 +33,12 @@ type Listed struct {
 	Bytes     int           `json:"bytes"`           // of key and value
 	Items     int           `json:"items,omitempty"` // of a collection: elements, members or fields
 	ExpiresAt time.Time     `json:"expires_at,omitzero"`
-	Value     *tasks.Bytes  `json:"value,omitempty"`  // of a string or DUMP payload; with Query.Key only
-	Values    []tasks.Bytes `json:"values,omitempty"` // list: elements; set: members; hash: field, value, …; zset: member, score, …
+	Value     *tasks.Bytes  `json:"value,omitempty"`           // of a string or DUMP payload; with Query.Key only
+	Expiring  int           `json:"expiring_fields,omitempty"` // of a hash: fields that expire by themselves
+	Values    []tasks.Bytes `json:"values,omitempty"`          // list: elements; set: members; hash: field, value, …; zset: member, score, …
+
+	// FieldsExpireAt is of each field of a hash that has some that expire, null for never.
+	FieldsExpireAt []*time.Time `json:"fields_expire_at,omitempty"`
 }
 
 // Inspect reads an archive to its end and returns what the query asks for. A damaged archive is an
@@ -87,6 +91,11 @@ func (c *Contents) add(e tasks.Entry, q Query) {
 	if e.ExpiresAt != 0 {
 		l.ExpiresAt = time.UnixMilli(e.ExpiresAt).UTC()
 	}
+	for _, at := range e.FieldsExpireAt {
+		if at != 0 {
+			l.Expiring++
+		}
+	}
 	if q.Key != nil && single(e.Type) {
 		value := tasks.Bytes(strings.Clone(e.Value))
 		l.Value = &value
@@ -94,8 +103,20 @@ func (c *Contents) add(e tasks.Entry, q Query) {
 		for _, it := range e.Items {
 			l.Values = append(l.Values, tasks.Bytes(strings.Clone(it)))
 		}
+		for _, at := range e.FieldsExpireAt {
+			l.FieldsExpireAt = append(l.FieldsExpireAt, timeOf(at))
+		}
 	}
 	c.Listed = append(c.Listed, l)
+}
+
+// timeOf returns an expiry, nil for never.
+func timeOf(expiry int64) *time.Time {
+	if expiry == 0 {
+		return nil
+	}
+	at := time.UnixMilli(expiry).UTC()
+	return &at
 }
 
 func itemsOf(e tasks.Entry) int {

@@ -43,7 +43,7 @@ func TestInspect(t *testing.T) {
 		return c
 	}
 	all := look(Query{Limit: 3})
-	if all.Matched != 8 || len(all.Listed) != 3 || all.Weight != wrote.Bytes || all.Types["string"] != 3 || all.Types["dump"] != 1 {
+	if all.Matched != 9 || all.Types["hash"] != 2 || len(all.Listed) != 3 || all.Weight != wrote.Bytes || all.Types["string"] != 3 || all.Types["dump"] != 1 {
 		t.Errorf("all: %+v", all)
 	}
 	if got := look(Query{Prefix: "post:", Limit: 9}); got.Matched != 2 || got.Listed[0].Value != nil || got.Listed[1].ExpiresAt != time.UnixMilli(5000).UTC() {
@@ -54,6 +54,11 @@ func TestInspect(t *testing.T) {
 	}
 	if got := look(Query{Match: "nothing", Limit: 9}); got.Matched != 0 || got.Listed == nil {
 		t.Errorf("nothing: %+v", got)
+	}
+	fields := "fields"
+	if got := look(Query{Key: &fields}).Listed; len(got) != 1 || got[0].Expiring != 2 || len(got[0].FieldsExpireAt) != 3 ||
+		got[0].FieldsExpireAt[0].UnixMilli() != 1795371029123 || got[0].FieldsExpireAt[1] != nil {
+		t.Errorf("a hash whose fields expire: %+v", got)
 	}
 	key := "post:1"
 	if got := look(Query{Key: &key}); len(got.Listed) != 1 || got.Listed[0].Value == nil || *got.Listed[0].Value != "later" {

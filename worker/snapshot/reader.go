@@ -26,14 +26,15 @@ type Block struct {
 // the offset; those that the archive is to blame for wrap [ErrDamaged], those of the source
 // (a disk, a network) do not.
 type Reader struct {
-	r      io.Reader
-	zip    *zstd.Decoder
-	sum    *xxhash.Digest // of every frame accepted so far
-	header Header
-	seen   Footer // what was counted, to be held against the footer
-	index  []byte // the lines of the blocks read, to be held against the index
-	size   int64  // bytes accepted
-	done   bool
+	r       io.Reader
+	zip     *zstd.Decoder
+	sum     *xxhash.Digest // of every frame accepted so far
+	header  Header
+	version byte
+	seen    Footer // what was counted, to be held against the footer
+	index   []byte // the lines of the blocks read, to be held against the index
+	size    int64  // bytes accepted
+	done    bool
 
 	head   [headSize]byte
 	stored []byte
@@ -60,6 +61,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err := unmarshalStrict(body, &in.header); err != nil {
 		return nil, in.damaged(0, "header: %v", err)
 	}
+	in.header.Fields = in.version == versionFields
 	in.accept(body)
 	return in, nil
 }
@@ -160,8 +162,12 @@ func (r *Reader) readMagic() error {
 	if string(b[:len(magic)]) != magic {
 		return r.damaged(0, "it does not begin as a stoker archive does")
 	}
-	if b[len(magic)] != version {
-		return r.damaged(0, "format version %d: this stoker reads version %d", b[len(magic)], version)
+	switch r.version = b[len(magic)]; r.version {
+	case versionPlain, versionFields:
+	case 0:
+		return r.damaged(0, "there is no format version 0")
+	default:
+		return fmt.Errorf("read archive: %w: it says version %d, this stoker reads %d and %d: update it, or take the archive for damaged", ErrNewer, r.version, versionPlain, versionFields)
 	}
 	_, _ = r.sum.Write(b)
 	r.size = int64(len(b))
@@ -239,7 +245,7 @@ func (r *Reader) decode(h head, body []byte) ([]tasks.Entry, error) {
 	if len(raw) != int(h.raw) {
 		return nil, fmt.Errorf("decompress: %d bytes instead of %d", len(raw), h.raw)
 	}
-	p := parser{text: string(raw)}
+	p := parser{text: string(raw), old: r.version == versionPlain}
 	return p.entries(int(h.entries))
 }
 

@@ -77,14 +77,6 @@ func framesWithin(at []int, n int) (kept []int) {
 	return kept
 }
 
-// FuzzSalvage: no input panics, and none makes it allocate beyond its size.
-func FuzzSalvage(f *testing.F) {
-	raw := manyBlocks(f)
-	f.Add(raw)
-	f.Add(raw[:len(raw)/2])
-	f.Fuzz(func(t *testing.T, data []byte) { salvageAll(t, data) })
-}
-
 // TestFlippedBitsOfALargeArchive flips bits at random places, as many as STOKER_TEST_FLIPS says.
 func TestFlippedBitsOfALargeArchive(t *testing.T) {
 	flips := 200

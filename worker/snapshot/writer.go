@@ -39,18 +39,22 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write archive: header: %w", err)
 	}
-	if err := out.put(append([]byte(magic), version)); err != nil {
+	if err := out.put(append([]byte(magic), h.version())); err != nil {
 		return nil, err
 	}
 	return out, out.putFrame(head{kind: kindHeader, raw: uint32(len(body))}, body)
 }
 
 // Write adds entries, in order. An entry that no server could have held, or of more than
-// [MaxEntry] bytes, is refused with tasks.ErrInvalid.
+// [MaxEntry] bytes, is refused with tasks.ErrInvalid. A hash whose fields expire is an error unless
+// the header has announced such.
 func (w *Writer) Write(entries ...tasks.Entry) error {
 	for _, e := range entries {
 		if err := e.Validate(); err != nil {
 			return fmt.Errorf("write archive: %w", err)
+		}
+		if len(e.FieldsExpireAt) > 0 && !w.header.Fields {
+			return fmt.Errorf("write archive: entry %s has fields that expire, which the server did not know when the archive was begun: take the snapshot again", tasks.Bytes(e.Key))
 		}
 		size := entrySize(e)
 		if size > MaxEntry {

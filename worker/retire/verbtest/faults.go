@@ -227,6 +227,15 @@ func (c Cache) SetFence(ctx context.Context, id, token string) error {
 	return c.F.Do("Cache.SetFence", func() error { return c.Cache.SetFence(ctx, id, token) })
 }
 
+// FieldExpiries fails as told.
+func (c Cache) FieldExpiries(ctx context.Context) (knows bool, err error) {
+	err = c.F.Do("Cache.FieldExpiries", func() (err error) {
+		knows, err = c.Cache.FieldExpiries(ctx)
+		return err
+	})
+	return knows, err
+}
+
 // Purge fails as told, after some of the keys.
 func (c Cache) Purge(ctx context.Context, id, token string, progress func(int64)) (n int64, err error) {
 	half := func() error {

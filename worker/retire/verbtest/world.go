@@ -41,7 +41,8 @@ type World struct {
 	Applier  *invalidation.Applier
 	Store    *snapshot.FileStore
 	Logger   *slog.Logger
-	Big      int // bytes of a value that Fill adds, 0 for none
+	Big      int  // bytes of a value that Fill adds, 0 for none
+	Fields   bool // fields of hashes may expire on this Redis: Fill adds one that has such
 
 	records int
 }
@@ -52,6 +53,9 @@ func New(t testing.TB) *World {
 	w := &World{T: t, Client: redistest.Start(t).Client}
 	w.SetTemplate(tasks.DefaultTemplate)
 	w.Reset()
+	var err error
+	w.Fields, err = w.Cache.FieldExpiries(t.Context())
+	w.Must(err)
 	return w
 }
 
@@ -119,6 +123,9 @@ func (w *World) Fill(id string) {
 	if w.Big > 0 {
 		puts = append(puts, namespace.Put{Entry: tasks.Entry{Key: "big", Type: tasks.EntryString, Value: strings.Repeat("x", w.Big), ExpiresAt: later}})
 	}
+	if w.Fields {
+		puts = append(puts, namespace.Put{Entry: tasks.Entry{Key: "fields", Type: tasks.EntryHash, Items: []string{"a", "1", "b", "2"}, FieldsExpireAt: []int64{time.Now().Add(24 * time.Hour).UnixMilli(), never}}})
+	}
 	for i := range Posts {
 		key, expiry := fmt.Sprint("post:", i), never
 		if i%2 == 0 {
@@ -143,7 +150,7 @@ func (w *World) Archive(id string) {
 	draft, err := w.Store.Create(ctx, name)
 	w.Must(err)
 	defer func() { _ = draft.Abort() }()
-	archive, err := snapshot.NewWriter(draft, snapshot.Header{App: App, Release: id, Mark: mark.Number, Epoch: mark.Epoch, Created: time.Now().UTC()})
+	archive, err := snapshot.NewWriter(draft, snapshot.Header{App: App, Release: id, Mark: mark.Number, Epoch: mark.Epoch, Created: time.Now().UTC(), Fields: w.Fields})
 	w.Must(err)
 	w.Must(w.Cache.Read(ctx, id, func(entries []tasks.Entry) error {
 		for part := range slices.Chunk(entries, 20) { // blocks so small that there are several
@@ -236,6 +243,9 @@ func (w *World) Entries(id string) map[string]string {
 // sorted set's items does not count.
 func Text(e tasks.Entry) string {
 	items := slices.Clone(e.Items)
+	for i, at := range e.FieldsExpireAt { // a field's expiry is told with its value
+		items[2*i+1] = fmt.Sprint(items[2*i+1], " until ", at)
+	}
 	switch e.Type {
 	case tasks.EntrySet:
 		slices.Sort(items)
