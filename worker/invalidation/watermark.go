@@ -122,27 +122,23 @@ func (a *Applier) places(ctx context.Context) ([]string, error) {
 	if !ok {
 		return []string{a.log.keys.Watermark(0)}, nil
 	}
-	ranges, err := cluster.ClusterSlots(ctx).Result()
+	shards, err := cluster.ClusterShards(ctx).Result()
 	if err != nil {
 		return nil, err
 	}
-	left := map[string][]redis.ClusterSlot{} // by primary
-	for _, r := range ranges {
-		if len(r.Nodes) > 0 {
-			left[r.Nodes[0].Addr] = append(left[r.Nodes[0].Addr], r)
-		}
-	}
+	left := slices.DeleteFunc(shards, func(s redis.ClusterShard) bool { return len(s.Slots) == 0 })
 	var keys []string
 	for n := 0; len(left) > 0; n++ {
 		slot, err := a.slots.of(ctx, cluster, a.log.keys, n)
 		if err != nil {
 			return nil, err
 		}
-		for primary, own := range left {
-			if slices.ContainsFunc(own, func(r redis.ClusterSlot) bool { return r.Start <= slot && slot <= r.End }) {
-				keys = append(keys, a.log.keys.Watermark(n))
-				delete(left, primary)
-			}
+		found := slices.IndexFunc(left, func(s redis.ClusterShard) bool {
+			return slices.ContainsFunc(s.Slots, func(r redis.SlotRange) bool { return r.Start <= int64(slot) && int64(slot) <= r.End })
+		})
+		if found >= 0 {
+			keys = append(keys, a.log.keys.Watermark(n))
+			left = slices.Delete(left, found, found+1)
 		}
 	}
 	return keys, nil
