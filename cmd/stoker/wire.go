@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -39,6 +40,7 @@ type rooms struct {
 	ledger   *release.Ledger
 	log      *invalidation.Log
 	throttle *throttle.Throttle
+	serves   atomic.Bool // lanes: others are to see how this process's work goes
 	ns       *namespace.Cache
 	applier  *invalidation.Applier
 	store    snapshot.Store
@@ -109,7 +111,7 @@ func (r *rooms) make() (err error) {
 	}
 	r.ledger = release.Open(r.queue, r.keys)
 	r.log = invalidation.Open(r.queue, r.keys, invalidation.Config{OriginLag: r.set.Tasks.OriginLag, FillLimit: r.set.Tasks.FillLimit, LogReplicas: r.set.Tasks.LogReplicas})
-	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting, Publish: r.reports().Put})
+	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting, Publish: r.publish})
 	r.ns = namespace.New(r.cache, r.tmpl, r.keys, r.pacer)
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
 	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
@@ -186,6 +188,14 @@ func (r *rooms) waiting(ctx context.Context) (int, error) {
 }
 
 // reports are those of every process's work.
+// publish lets others see how a worker's work goes. A command's own is not their concern.
+func (r *rooms) publish(ctx context.Context, report throttle.Report) error {
+	if !r.serves.Load() {
+		return nil
+	}
+	return r.reports().Put(ctx, report)
+}
+
 func (r *rooms) reports() throttle.Reports { return throttle.Reports{Queue: r.queue, Keys: r.keys} }
 
 // braked says which work goes slower than its pace.
@@ -281,6 +291,7 @@ func (r *rooms) probes(ctx context.Context, id string) (health.Probes, error) {
 
 // worker makes this process's worker.
 func (r *rooms) worker() (*worker.Worker, error) {
+	r.serves.Store(true)
 	queues := r.queues()
 	activator := &worker.Activator{Ledger: r.ledger, Sweeper: r.applier, Enqueue: r.client.Enqueue}
 	return worker.New(r.set.Worker, worker.Deps{

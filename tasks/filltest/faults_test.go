@@ -35,13 +35,16 @@ func TestTheSuiteFindsEachFault(t *testing.T) {
 			if at < 0 {
 				t.Fatalf("there is no check %q", f.found)
 			}
-			w := newWorld(t, []string{os.Args[0]}, []string{asPort + "=" + name})
-			w.patience = 5 * time.Second // more than the 2 s that a port may take to follow the active release
-			if err := w.run(all[at]); err == nil {
-				t.Errorf("%q passes", f.found)
-			} else {
-				t.Log(err)
+			// Once is enough: some faults show only when two callers meet, which a busy machine may prevent.
+			for range 3 {
+				w := newWorld(t, []string{os.Args[0]}, []string{asPort + "=" + name})
+				w.patience = 5 * time.Second // more than the 2 s that a port may take to follow the active release
+				if err := w.run(all[at]); err != nil {
+					t.Log(err)
+					return
+				}
 			}
+			t.Errorf("%q passes", f.found)
 		})
 	}
 }
