@@ -2,11 +2,12 @@ package tasks
 
 import (
 	"strconv"
+	"strings"
 )
 
 // Keys names stoker's own keys and channels of one app. They all begin with
 // "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them.
-// All but [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
+// All but [Keys.Fence], [Keys.FenceIn] and [Keys.DumpProbe] live in the queue Redis.
 type Keys struct{ prefix string }
 
 // KeysOf returns the names for app, which must be valid.
@@ -122,6 +123,12 @@ func (k Keys) Drills() string { return k.prefix + "drills" }
 
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// FenceIn is the fence in one slot of a cache Redis that is a Cluster: the script that deletes a key
+// can look only at what lies in the key's own slot.
+func (k Keys) FenceIn(release string, slot int) string {
+	return "stoker:{" + slotTag(slot) + "}" + strings.TrimPrefix(k.prefix, "stoker:") + "fence:" + release
+}
 
 // DumpProbe is a STRING in the cache Redis, for one transaction: what a DUMP of it looks like.
 func (k Keys) DumpProbe() string { return k.prefix + "dump-probe" }

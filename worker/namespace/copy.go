@@ -22,7 +22,8 @@ type CopySlice struct {
 }
 
 // Copy copies the entries whose logical key begins with one of families ("" for all) from src's
-// namespace to dst's, inside the server, expiries kept to the millisecond. It never replaces
+// namespace to dst's, inside the server, expiries kept to the millisecond. (On a Cluster, entries whose
+// two keys lie in different slots are copied by value.) It never replaces
 // what is there. Clients that keep full key names in values would read src's entries through a
 // copy, so entries whose value holds src's prefix are left out and reported, and so are types
 // that cannot be looked into (streams, modules). A prefix inside a value that the client
@@ -33,7 +34,7 @@ type CopySlice struct {
 // end; it may be called again for slices done before when the server has restarted.
 func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(CopySlice) error) (err error) {
 	defer wrap(&err, "copy", src)
-	if err := c.whole(src, dst); err != nil {
+	if err := c.named(src, dst); err != nil {
 		return err
 	}
 	if err := copyable(src, dst, families); err != nil {
@@ -43,12 +44,12 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	if err := cp.tags(ctx); err != nil {
 		return err
 	}
-	for s, err := range cp.slices(ctx, copyScript, nil, src, "", cursor, cp.args()...) {
+	for s, err := range cp.slices(ctx, cp.job(), src, "", cursor) {
 		if err != nil {
 			return cp.refused(ctx, err)
 		}
 		out := CopySlice{Next: s.next}
-		if err := cp.slice(ctx, s.reply, &out); err != nil {
+		if err := cp.take(ctx, s.replies, &out); err != nil {
 			return cp.refused(ctx, err)
 		}
 		if s.next == 0 {
@@ -184,37 +185,16 @@ func (cp copying) big(ctx context.Context, logical string, out *CopySlice) error
 		return err
 	}
 	e.Key = logical
-	if e.Type == tasks.EntryDump || refers(e, cp.cache.tmpl.Prefix(cp.src)) {
-		out.Referring = append(out.Referring, logical)
-		return nil
-	}
-	written, err := cp.writeNew(ctx, e)
-	switch {
-	case err != nil:
-		return err
-	case written:
-		out.Copied++
-		out.Keys = append(out.Keys, logical)
-	default:
-		out.Existed++
-	}
-	return nil
+	return cp.writeAll(ctx, []tasks.Entry{e}, out)
 }
 
-// writeNew writes an entry unless the destination has one.
-func (cp copying) writeNew(ctx context.Context, e tasks.Entry) (bool, error) {
-	if e.Type != tasks.EntryString {
-		return cp.writeBig(ctx, cp.dst, e, false)
-	}
+// setNew queues the writing of a string, unless the destination has the entry.
+func (cp copying) setNew(ctx context.Context, p redis.Pipeliner, e tasks.Entry) *redis.Cmd {
 	args := []any{"SET", cp.cache.tmpl.Key(cp.dst, e.Key), e.Value, "NX"}
 	if e.ExpiresAt != 0 {
 		args = append(args, "PXAT", e.ExpiresAt)
 	}
-	err := cp.cache.client.Do(ctx, args...).Err()
-	if errors.Is(err, redis.Nil) {
-		return false, nil
-	}
-	return err == nil, err
+	return p.Do(ctx, args...)
 }
 
 // refers reports whether an entry's value holds the prefix.

@@ -26,6 +26,9 @@ func (c *Cache) SetFence(ctx context.Context, release, token string) (err error)
 	if err := c.named(release); err != nil {
 		return err
 	}
+	if c.sharded {
+		return c.fenceSlots(ctx, release, token)
+	}
 	if token == "" {
 		return c.client.Del(ctx, c.keys.Fence(release)).Err()
 	}
@@ -38,22 +41,25 @@ func (c *Cache) SetFence(ctx context.Context, release, token string) (err error)
 // that found nothing left. progress, which may be nil, gets the number deleted so far.
 func (c *Cache) Purge(ctx context.Context, release, token string, progress func(deleted int64)) (deleted int64, err error) {
 	defer wrap(&err, "purge", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return 0, err
 	}
 	if token == "" {
 		return 0, fmt.Errorf("%w: an empty fence token", tasks.ErrInvalid)
 	}
-	w, fence := c.work(ctx, Work{Verb: verbDelete}), []string{c.keys.Fence(release)}
+	w := c.work(ctx, Work{Verb: verbDelete})
 	for range purgePasses {
-		n, err := w.sweep(ctx, release, "", fence, func(n int64) {
+		n, err := w.sweep(ctx, release, "", c.fenced(release, token), func(n int64) {
 			if progress != nil {
 				progress(deleted + n)
 			}
-		}, "", token)
+		})
 		deleted += n
-		if err != nil || n == 0 {
+		if err != nil {
 			return deleted, err
+		}
+		if n == 0 {
+			return deleted, c.liftFence(ctx, release, token)
 		}
 	}
 	return deleted, fmt.Errorf("%w: after %d passes keys still appear: stop what writes to the release, then purge again", tasks.ErrRefused, purgePasses)
@@ -63,30 +69,51 @@ func (c *Cache) Purge(ctx context.Context, release, token string, progress func(
 // returns how many went. Reserved keys stay.
 func (c *Cache) Unlink(ctx context.Context, release, prefix string) (deleted int64, err error) {
 	defer wrap(&err, "unlink in", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return 0, err
 	}
 	if err := unreserved(prefix); err != nil {
 		return 0, err
 	}
-	return c.work(ctx, Work{Verb: verbDelete}).sweep(ctx, release, prefix, nil, func(int64) {}, c.tmpl.Prefix(release)+tasks.Reserved)
+	return c.work(ctx, Work{Verb: verbDelete}).sweep(ctx, release, prefix, c.unfenced(c.tmpl.Prefix(release)+tasks.Reserved), func(int64) {})
 }
 
-// sweep runs the delete script over the release's keys under a logical prefix.
-func (w *work) sweep(ctx context.Context, release, prefix string, fence []string, progress func(int64), args ...any) (deleted int64, err error) {
-	for s, err := range w.slices(ctx, deleteScript, fence, release, prefix, 0, args...) {
+// fenced is the job of deleting all keys of a release whose fence holds the token.
+func (c *Cache) fenced(release, token string) job {
+	return job{script: deleteScript, keys: []string{c.keys.Fence(release)}, args: []any{"", token}, one: func(ctx context.Context, p redis.Pipeliner, key string) *redis.Cmd {
+		return unlinkScript.EvalSha(ctx, p, []string{key, c.keys.FenceIn(release, tasks.Slot(key))}, token)
+	}}
+}
+
+// unfenced is the job of deleting all keys but those that begin with stay.
+func (c *Cache) unfenced(stay string) job {
+	return job{script: deleteScript, args: []any{stay}, one: func(ctx context.Context, p redis.Pipeliner, key string) *redis.Cmd {
+		if strings.HasPrefix(key, stay) {
+			return nil
+		}
+		return unlinkScript.EvalSha(ctx, p, []string{key})
+	}}
+}
+
+// sweep does a job of deleting on the release's keys under a logical prefix.
+func (w *work) sweep(ctx context.Context, release, prefix string, j job, progress func(int64)) (deleted int64, err error) {
+	for s, err := range w.slices(ctx, j, release, prefix, 0) {
 		if err != nil {
 			return deleted, err
 		}
-		n, ok := s.reply[0].(int64)
-		if !ok {
-			return deleted, fmt.Errorf("delete: count is a %T", s.reply[0])
+		var gone int64
+		for _, r := range s.replies {
+			n, ok := r.values[0].(int64)
+			if !ok {
+				return deleted, fmt.Errorf("delete: count is a %T", r.values[0])
+			}
+			if n < 0 {
+				return deleted + gone, fmt.Errorf("%w: the fence no longer lets this work delete: the release has been taken back, or another purge of it runs", tasks.ErrRefused)
+			}
+			gone += n
 		}
-		if n < 0 {
-			return deleted, fmt.Errorf("%w: the fence %q no longer lets this work delete: the release has been taken back, or another purge of it runs", tasks.ErrRefused, fence[0])
-		}
-		if n > 0 {
-			deleted += n
+		if gone > 0 {
+			deleted += gone
 			progress(deleted)
 		}
 	}

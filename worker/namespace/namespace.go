@@ -39,6 +39,7 @@ const (
 	verbDelete = "delete"
 	verbCount  = "count"
 	verbPrune  = "prune"
+	verbScan   = "scan" // of a Cluster's primary, whose keys are then worked on one by one
 )
 
 // Pacer decides how hard one work may go on one server. It is used by one goroutine at a time.
@@ -62,7 +63,7 @@ type Cache struct {
 	tmpl    tasks.Template
 	keys    tasks.Keys
 	pace    Pace
-	sharded bool // no single SCAN sees all keys
+	sharded bool // a Cluster: no single SCAN sees all keys, and a script only those of one slot
 }
 
 // New returns access to the namespaces that tmpl makes in the cache Redis. A nil pace means full
@@ -96,14 +97,6 @@ func (c *Cache) named(releases ...string) error {
 	return nil
 }
 
-// whole reports why work on the releases' whole namespaces is impossible.
-func (c *Cache) whole(releases ...string) error {
-	if c.sharded {
-		return fmt.Errorf("%w: the cache Redis is a cluster: work on whole namespaces needs a single server or a Sentinel group (STOKER_CACHE_URL)", tasks.ErrInvalid)
-	}
-	return c.named(releases...)
-}
-
 // wrap says in an error what was being done, and to which release.
 func wrap(err *error, verb, release string) {
 	if *err != nil {
@@ -135,6 +128,15 @@ var copySource string
 //go:embed delete.lua
 var deleteSource string
 
+//go:embed unlink.lua
+var unlinkSource string
+
+//go:embed unfence.lua
+var unfenceSource string
+
+//go:embed forget.lua
+var forgetSource string
+
 //go:embed usage.lua
 var usageSource string
 
@@ -155,16 +157,26 @@ var (
 	hashScript     = redis.NewScript(hashSource)
 	copyScript     = redis.NewScript(copySource)
 	deleteScript   = redis.NewScript(deleteSource)
+	unlinkScript   = redis.NewScript(unlinkSource)
+	unfenceScript  = redis.NewScript(unfenceSource)
+	forgetScript   = redis.NewScript(forgetSource)
 	usageScript    = redis.NewScript(usageSource)
 	listScript     = redis.NewScript(listSource)
 	carryScript    = redis.NewScript(carrySource)
 	pruneScript    = redis.NewScript(tasks.CompanionLua + pruneSource)
 )
 
-// load makes the scripts known to the server.
+// load makes the scripts known to the server, or to every primary.
 func (c *Cache) load(ctx context.Context) error {
-	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript} {
-		if err := s.Load(ctx, c.client).Err(); err != nil {
+	if cluster, ok := c.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error { return loadOn(ctx, client) })
+	}
+	return loadOn(ctx, c.client)
+}
+
+func loadOn(ctx context.Context, server redis.Scripter) error {
+	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, unlinkScript, unfenceScript, forgetScript, usageScript, listScript, carryScript, pruneScript} {
+		if err := s.Load(ctx, server).Err(); err != nil {
 			return fmt.Errorf("load scripts: %w", err)
 		}
 	}

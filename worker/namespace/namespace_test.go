@@ -13,14 +13,11 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/redistest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // oddKeys are logical keys that clients write and that break careless tools.
 var oddKeys = []string{
@@ -41,20 +38,21 @@ func template(t testing.TB, text string) tasks.Template {
 type fixture struct {
 	*namespace.Cache
 	t    testing.TB
-	rdb  *redis.Client
+	rdb  redis.UniversalClient
 	tmpl tasks.Template
 	keys tasks.Keys
 	slop int64 // milliseconds by which the server itself misses an expiry
 }
 
-func on(t testing.TB, rdb *redis.Client) fixture {
+func on(t testing.TB, rdb redis.UniversalClient) fixture {
 	t.Helper()
 	f := fixture{t: t, rdb: rdb, tmpl: template(t, tasks.DefaultTemplate), keys: tasks.KeysOf("site")}
 	f.Cache = namespace.New(rdb, f.tmpl, f.keys, nil)
 	return f
 }
 
-// servers runs a test on a real server and on an embedded one.
+// servers runs a test on a real server, on an embedded one, and on a Cluster with either kind of
+// template.
 func servers(t *testing.T, test func(t *testing.T, f fixture)) {
 	t.Run("redis", func(t *testing.T) { test(t, on(t, redistest.Start(t).Client)) })
 	t.Run("mini", func(t *testing.T) {
@@ -62,6 +60,8 @@ func servers(t *testing.T, test func(t *testing.T, f fixture)) {
 		f.slop = 60_000 // it keeps the time left, which stands still
 		test(t, f)
 	})
+	t.Run("cluster", func(t *testing.T) { test(t, onCluster(t, tasks.DefaultTemplate)) })
+	t.Run("cluster/together", func(t *testing.T) { test(t, onCluster(t, together)) })
 }
 
 func ctxOf(t testing.TB) context.Context {
@@ -209,10 +209,10 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	empty := namespace.New(f.rdb, tasks.Template{}, f.keys, nil)
 	_, err = empty.Unlink(ctx, "r1", "")
 	wantErr(t, "no template", err, tasks.ErrInvalid)
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
-	defer func() { _ = cluster.Close() }()
-	_, err = namespace.New(cluster, f.tmpl, f.keys, nil).Usage(ctx, "r1")
-	wantErr(t, "cluster", err, tasks.ErrInvalid)
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	defer func() { _ = ring.Close() }()
+	_, err = namespace.New(ring, f.tmpl, f.keys, nil).Usage(ctx, "r1")
+	wantErr(t, "ring", err, tasks.ErrInvalid)
 	if !f.exists("r1", "k") {
 		t.Error("a refused call deleted an entry")
 	}

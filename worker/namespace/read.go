@@ -15,7 +15,7 @@ import (
 // writer lists an entry before it sets it, every entry handed out is in the indexes that follow.
 func (c *Cache) Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) (err error) {
 	defer wrap(&err, "read", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return err
 	}
 	w := c.work(ctx, Work{Verb: verbRead})
@@ -46,10 +46,10 @@ func (w *work) read(ctx context.Context, release, prefix string, kept func(logic
 // parsed returns the entries of each slice.
 func (w *work) parsed(ctx context.Context, release, prefix string, kept func(logical string) bool) iter.Seq2[[]tasks.Entry, error] {
 	return func(yield func([]tasks.Entry, error) bool) {
-		for s, err := range w.slices(ctx, readScript, nil, release, prefix, 0, bigValue, sliceBytes) {
+		for s, err := range w.slices(ctx, byKey(readScript, bigValue, sliceBytes), release, prefix, 0) {
 			var entries []tasks.Entry
 			if err == nil {
-				entries, err = w.entries(ctx, release, s.reply, kept)
+				entries, err = w.entries(ctx, release, items(s.replies), kept)
 			}
 			if !yield(entries, err) || err != nil {
 				return
@@ -58,12 +58,24 @@ func (w *work) parsed(ctx context.Context, release, prefix string, kept func(log
 	}
 }
 
-// entries turns a reply of the read script into entries, and fetches those it left out.
-func (w *work) entries(ctx context.Context, release string, reply []any, kept func(logical string) bool) ([]tasks.Entry, error) {
+// items joins replies that are lists.
+func items(replies []reply) []any {
+	if len(replies) == 1 {
+		return replies[0].values
+	}
+	out := make([]any, 0, len(replies))
+	for _, r := range replies {
+		out = append(out, r.values...)
+	}
+	return out
+}
+
+// entries turns items of the read script into entries, and fetches those it left out.
+func (w *work) entries(ctx context.Context, release string, found []any, kept func(logical string) bool) ([]tasks.Entry, error) {
 	var out []tasks.Entry
-	for len(reply) > 0 {
+	for len(found) > 0 {
 		var big, later []string
-		for _, raw := range reply {
+		for _, raw := range found {
 			item, err := parseItem(raw)
 			if err != nil {
 				return nil, err
@@ -95,7 +107,7 @@ func (w *work) entries(ctx context.Context, release string, reply []any, kept fu
 			return out, nil
 		}
 		var err error
-		if reply, err = w.again(ctx, later); err != nil {
+		if found, err = w.again(ctx, later); err != nil {
 			return nil, err
 		}
 	}
@@ -104,6 +116,10 @@ func (w *work) entries(ctx context.Context, release string, reply []any, kept fu
 
 // again reads keys that did not fit their slice. Each call reads at least one of them.
 func (w *work) again(ctx context.Context, keys []string) ([]any, error) {
+	if w.cache.sharded {
+		replies, err := w.one(ctx, byKey(readScript, bigValue, sliceBytes), keys)
+		return items(replies), err
+	}
 	reply, err := w.eval(ctx, len(keys), readScript, keys, 0, "", 0, bigValue, sliceBytes)
 	if err != nil {
 		return nil, err

@@ -209,7 +209,7 @@ func TestBigValues(t *testing.T) {
 }
 
 // calls returns how often the server has run a command.
-func calls(t *testing.T, rdb *redis.Client, name string) int {
+func calls(t *testing.T, rdb redis.UniversalClient, name string) int {
 	t.Helper()
 	stats, err := rdb.Info(ctxOf(t), "commandstats").Result()
 	if err != nil {

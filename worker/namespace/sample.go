@@ -23,28 +23,48 @@ const sampleKeys = 500_000
 // keys' hashes, so neighbours there have nothing in common. Reserved keys are left out.
 func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []string, err error) {
 	defer wrap(&err, "sample", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return nil, err
 	}
-	w := c.work(ctx, Work{Verb: verbCount})
-	pattern := c.tmpl.Match(release, "")
+	if !c.sharded {
+		return c.work(ctx, Work{Verb: verbCount}).sample(ctx, release, n)
+	}
+	// Of each primary as many as of all: they hold about as much each.
+	t, err := c.topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range t.shards {
+		more, err := c.workOn(ctx, Work{Verb: verbCount, Node: s.addr}, s.client).sample(ctx, release, n)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, more...)
+	}
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	return keys[:min(n, len(keys))], nil
+}
+
+// sample returns the logical keys of up to n entries that lie on one server.
+func (w *work) sample(ctx context.Context, release string, n int) (keys []string, err error) {
+	pattern := w.cache.tmpl.Match(release, "")
 	seen := make(map[string]bool, n)
 	// From the random place to the table's end, then from its beginning: at the latest what came
 	// first comes again. The end is never where it stops, or what follows it would come too rarely.
 	at, wrapped := uint64(rand.Uint32()), false
 	for looked := 0; looked < sampleKeys; {
 		count := w.count
-		s, next, err := w.step(ctx, listScript, nil, []any{at, pattern, count})
+		s, next, err := w.step(ctx, job{script: listScript}, at, pattern)
 		if err != nil {
 			return nil, err
 		}
-		found, err := texts(s.reply)
+		found, err := texts(items(s.replies))
 		if err != nil {
 			return nil, err
 		}
 		again := false
 		for _, key := range found {
-			logical, ok := c.tmpl.Logical(release, key)
+			logical, ok := w.cache.tmpl.Logical(release, key)
 			switch {
 			case !ok || strings.HasPrefix(logical, tasks.Reserved):
 			case seen[logical]:
@@ -70,7 +90,7 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 // the others come in no particular order.
 func (c *Cache) Get(ctx context.Context, release string, logical []string) (entries []tasks.Entry, err error) {
 	defer wrap(&err, "read from", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return nil, err
 	}
 	if len(logical) == 0 {
@@ -81,11 +101,11 @@ func (c *Cache) Get(ctx context.Context, release string, logical []string) (entr
 		keys[i] = c.tmpl.Key(release, l)
 	}
 	w := c.work(ctx, Work{Verb: verbRead})
-	reply, err := w.again(ctx, keys)
+	found, err := w.again(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
-	return w.entries(ctx, release, reply, func(string) bool { return true })
+	return w.entries(ctx, release, found, func(string) bool { return true })
 }
 
 // TagSize is a tag with how many entries of a namespace its index lists.
@@ -98,7 +118,7 @@ type TagSize struct {
 // indexes of the release, once, whatever the number of keys.
 func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, now time.Time) (tags map[string][]TagSize, err error) {
 	defer wrap(&err, "find tags in", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return nil, err
 	}
 	tags = make(map[string][]TagSize, len(logical))
@@ -107,11 +127,11 @@ func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, no
 	}
 	seen := map[string]bool{} // SCAN may return a key twice
 	w := c.work(ctx, Work{Verb: verbTags})
-	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
+	for s, err := range w.slices(ctx, job{script: listScript}, release, tasks.TagPrefix(), 0) {
 		if err != nil {
 			return nil, err
 		}
-		indexes, err := texts(s.reply)
+		indexes, err := texts(items(s.replies))
 		if err != nil {
 			return nil, err
 		}

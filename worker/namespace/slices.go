@@ -21,13 +21,17 @@ type pipeliner interface {
 // work is one paced piece of work, by one goroutine.
 type work struct {
 	cache *Cache
+	is    Work
+	on    redis.UniversalClient // where it goes: everywhere, or to one primary of a Cluster
 	pacer Pacer
 	count int // items of the next slice
 }
 
-func (c *Cache) work(ctx context.Context, w Work) *work {
+func (c *Cache) work(ctx context.Context, w Work) *work { return c.workOn(ctx, w, c.client) }
+
+func (c *Cache) workOn(ctx context.Context, w Work, on redis.UniversalClient) *work {
 	p := c.pace(ctx, w)
-	return &work{cache: c, pacer: p, count: max(p.Size(), 1)}
+	return &work{cache: c, is: w, on: on, pacer: p, count: max(p.Size(), 1)}
 }
 
 // run sends what fill queues as one slice of that many items: it waits until the slice may begin,
@@ -48,7 +52,7 @@ func (w *work) run(ctx context.Context, on pipeliner, items int, fill func(redis
 // eval runs a script as one slice of that many items.
 func (w *work) eval(ctx context.Context, items int, script *redis.Script, keys []string, args ...any) ([]any, error) {
 	var cmd *redis.Cmd
-	err := w.run(ctx, w.cache.client, items, func(p redis.Pipeliner) {
+	err := w.run(ctx, w.on, items, func(p redis.Pipeliner) {
 		cmd = script.EvalSha(ctx, p, keys, args...)
 	})
 	if err != nil {
@@ -57,23 +61,49 @@ func (w *work) eval(ctx context.Context, items int, script *redis.Script, keys [
 	return cmd.Slice()
 }
 
-// slice is what a script made of one step of the SCAN.
+// slice is what was made of one step of the SCAN.
 type slice struct {
-	next  uint64 // the cursor to go on from; 0 at the end
-	reply []any  // what the script returned after the cursor
+	next    uint64 // the cursor to go on from; 0 at the end
+	replies []reply
 }
 
-// slices runs a script over all keys of the release that begin with the logical prefix. The
-// script takes cursor, MATCH pattern and COUNT before the args given here, and returns the next
-// cursor first.
-func (w *work) slices(ctx context.Context, script *redis.Script, keys []string, release, prefix string, cursor uint64, args ...any) iter.Seq2[slice, error] {
+// reply is what a script returned after the cursor.
+type reply struct {
+	key    string // of a Cluster, the one key that it is about; else ""
+	values []any
+}
+
+// job is what is to be done with the keys of a namespace.
+type job struct {
+	// script does it inside a single server: it takes cursor, MATCH pattern and COUNT before args, and
+	// returns the next cursor first.
+	script *redis.Script
+	keys   []string
+	args   []any
+	// one queues the same for one key, on a Cluster. It returns nil where nothing is to be done. A nil
+	// func lists the keys.
+	one func(ctx context.Context, p redis.Pipeliner, key string) *redis.Cmd
+}
+
+// byKey is a job whose script also takes a key in place of a step of the SCAN.
+func byKey(script *redis.Script, args ...any) job {
+	return job{script: script, args: args, one: func(ctx context.Context, p redis.Pipeliner, key string) *redis.Cmd {
+		return script.EvalSha(ctx, p, []string{key}, append([]any{0, "", 0}, args...)...)
+	}}
+}
+
+// slices does a job on all keys of the release that begin with the logical prefix.
+func (w *work) slices(ctx context.Context, j job, release, prefix string, cursor uint64) iter.Seq2[slice, error] {
 	pattern := w.cache.tmpl.Match(release, prefix)
+	if w.cache.sharded {
+		return w.ofCluster(ctx, j, pattern)
+	}
 	return func(yield func(slice, error) bool) {
 		server, err := w.cache.process(ctx)
 		at := server.resume(cursor)
 		for err == nil {
 			var s slice
-			if s, at, err = w.step(ctx, script, keys, append([]any{at, pattern, w.count}, args...)); err != nil {
+			if s, at, err = w.step(ctx, j, at, pattern); err != nil {
 				break
 			}
 			if s.next, server, err = w.cache.cursor(ctx, server, at); err != nil {
@@ -89,20 +119,20 @@ func (w *work) slices(ctx context.Context, script *redis.Script, keys []string, 
 }
 
 // step runs the script once and returns the server's own next cursor with what it found.
-func (w *work) step(ctx context.Context, script *redis.Script, keys []string, args []any) (slice, uint64, error) {
-	reply, err := w.eval(ctx, w.count, script, keys, args...)
+func (w *work) step(ctx context.Context, j job, at uint64, pattern string) (slice, uint64, error) {
+	values, err := w.eval(ctx, w.count, j.script, j.keys, append([]any{at, pattern, w.count}, j.args...)...)
 	if err != nil {
 		return slice{}, 0, err
 	}
-	raw, ok := reply[0].(string)
+	raw, ok := values[0].(string)
 	if !ok {
-		return slice{}, 0, fmt.Errorf("scan: cursor is a %T", reply[0])
+		return slice{}, 0, fmt.Errorf("scan: cursor is a %T", values[0])
 	}
 	next, err := strconv.ParseUint(raw, 10, 64)
 	if err != nil || next>>cursorBits != 0 {
 		return slice{}, 0, fmt.Errorf("scan: the server returned cursor %q, want a number of at most %d bits", raw, cursorBits)
 	}
-	return slice{reply: reply[1:]}, next, nil
+	return slice{replies: []reply{{values: values[1:]}}}, next, nil
 }
 
 // cursorBits is the part of a cursor that is the server's own. Redis's cursors are indexes into
@@ -159,8 +189,9 @@ func (c *Cache) cursor(ctx context.Context, began process, next uint64) (uint64,
 }
 
 // timed sends a pipeline and returns the server time between its first command and its last,
-// as the server's clock tells it: the network and this process do not count. A script
-// that the server does not know is loaded, and everything sent again.
+// as the server's clock tells it: the network and this process do not count. Where it goes to several
+// servers, which have a clock each, they do. A script that the server does not know is loaded, and
+// everything sent again.
 func (c *Cache) timed(ctx context.Context, on pipeliner, fill func(redis.Pipeliner)) (time.Duration, error) {
 	var from, to *redis.TimeCmd
 	send := func() ([]redis.Cmder, error) {
@@ -171,6 +202,7 @@ func (c *Cache) timed(ctx context.Context, on pipeliner, fill func(redis.Pipelin
 			return nil
 		})
 	}
+	begun := time.Now()
 	cmds, err := send()
 	if unknownScript(cmds) {
 		if err := c.load(ctx); err != nil {
@@ -178,10 +210,10 @@ func (c *Cache) timed(ctx context.Context, on pipeliner, fill func(redis.Pipelin
 		}
 		_, err = send()
 	}
-	if err != nil || c.sharded { // the nodes of a cluster have a clock each
-		return 0, err
+	if c.sharded && on == pipeliner(c.client) {
+		return time.Since(begun), err
 	}
-	return to.Val().Sub(from.Val()), nil
+	return to.Val().Sub(from.Val()), err
 }
 
 func unknownScript(cmds []redis.Cmder) bool {

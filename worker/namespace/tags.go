@@ -33,10 +33,13 @@ var forever = math.Inf(1)
 // day (see tag.lua of package invalidation). Empty indexes disappear.
 func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (dropped int64, err error) {
 	defer wrap(&err, "prune", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return 0, err
 	}
 	w := c.work(ctx, Work{Verb: verbPrune})
+	if c.sharded {
+		return w.pruneSlots(ctx, release, now)
+	}
 	return w.indexes(ctx, release, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		return pruneScript.EvalSha(ctx, p, []string{c.tmpl.Key(release, tasks.TagIndex(tag))},
 			cursor, count, c.tmpl.Prefix(release), c.tmpl.Suffix(), milliseconds(now), milliseconds(now.Add(lastDate)), -now.Add(-keepMarks).UnixMilli(),
@@ -49,10 +52,7 @@ func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (d
 // invalidation. An entry that dst has from elsewhere may thereby get a tag too many.
 func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
 	defer wrap(&err, "copy tags of", src)
-	if c.sharded {
-		return nil // no copy was begun there
-	}
-	if err := c.whole(src, dst); err != nil {
+	if err := c.named(src, dst); err != nil {
 		return err
 	}
 	return c.carryTags(ctx, src, dst, []string{""})
@@ -63,6 +63,9 @@ func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
 // copied before that could not be invalidated.
 func (c *Cache) carryTags(ctx context.Context, src, dst string, families []string) error {
 	tmpl := c.tmpl
+	if c.sharded {
+		return c.work(ctx, Work{Verb: verbTags}).carrySlots(ctx, copying{src: src, dst: dst, families: families})
+	}
 	_, err := c.work(ctx, Work{Verb: verbTags}).indexes(ctx, src, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		args := []any{cursor, count, tmpl.Prefix(src), tmpl.Prefix(dst), tmpl.Suffix()}
 		for _, f := range families {
@@ -86,11 +89,11 @@ type part struct{ tag, cursor string }
 
 // indexes runs a script over all of the release's tag indexes and returns the sum of its counts.
 func (w *work) indexes(ctx context.Context, release string, script indexScript) (sum int64, err error) {
-	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
+	for s, err := range w.slices(ctx, job{script: listScript}, release, tasks.TagPrefix(), 0) {
 		if err != nil {
 			return sum, err
 		}
-		keys, err := texts(s.reply)
+		keys, err := texts(items(s.replies))
 		if err != nil {
 			return sum, err
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
@@ -38,7 +39,7 @@ func (c *Cache) Usage(ctx context.Context, release string) (Usage, error) {
 // large a part of the reserved keys.
 func (c *Cache) UsageOf(ctx context.Context, release string, families []string) (u Usage, err error) {
 	defer wrap(&err, "measure", release)
-	if err := c.whole(release); err != nil {
+	if err := c.named(release); err != nil {
 		return Usage{}, err
 	}
 	args := []any{c.tmpl.Prefix(release) + tasks.Reserved, weighOneIn}
@@ -47,19 +48,21 @@ func (c *Cache) UsageOf(ctx context.Context, release string, families []string) 
 	}
 	var weighed, bytes, others, skipped int64
 	w := c.work(ctx, Work{Verb: verbCount})
-	for s, err := range w.slices(ctx, usageScript, nil, release, "", 0, args...) {
+	for s, err := range w.slices(ctx, weighing(args), release, "", 0) {
 		if err != nil {
 			return Usage{}, err
 		}
-		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others, &skipped} {
-			n, ok := s.reply[i].(int64)
-			if !ok {
-				return Usage{}, fmt.Errorf("usage: count is a %T", s.reply[i])
+		for _, r := range s.replies {
+			for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others, &skipped} {
+				n, ok := r.values[i].(int64)
+				if !ok {
+					return Usage{}, fmt.Errorf("usage: count is a %T", r.values[i])
+				}
+				*sum += n
 			}
-			*sum += n
-		}
-		if u.Sample, err = c.sample(u.Sample, release, s.reply[5:]); err != nil {
-			return Usage{}, err
+			if u.Sample, err = c.sample(u.Sample, release, r.values[5:]); err != nil {
+				return Usage{}, err
+			}
 		}
 	}
 	if weighed > 0 {
@@ -70,6 +73,22 @@ func (c *Cache) UsageOf(ctx context.Context, release string, families []string) 
 	}
 	u.Bytes += others
 	return u, nil
+}
+
+// weighing is the job of counting and weighing. On a Cluster, where each key is alone with its script,
+// the key's hash decides whether it is weighed.
+func weighing(args []any) job {
+	j := byKey(usageScript, args...)
+	each := append([]any{args[0], 0}, args[2:]...)
+	seldom := byKey(usageScript, each...).one
+	always := j.one
+	j.one = func(ctx context.Context, p redis.Pipeliner, key string) *redis.Cmd {
+		if xxhash.Sum64String(key)%weighOneIn == 0 {
+			return always(ctx, p, key)
+		}
+		return seldom(ctx, p, key)
+	}
+	return j
 }
 
 // sample adds keys to a sample that has room for them.

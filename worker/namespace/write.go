@@ -114,6 +114,12 @@ func (c *Cache) put(ctx context.Context, release string, indexes map[string][]re
 		return nil
 	}
 	w := c.work(ctx, Work{Verb: verbPut, Adds: true})
+	if c.sharded { // a pipeline to several servers has no order
+		if err := w.list(ctx, release, indexes); err != nil {
+			return err
+		}
+		indexes = nil
+	}
 	var adds []*redis.IntCmd
 	err := w.run(ctx, c.client, max(len(values), 1), func(p redis.Pipeliner) {
 		adds = adds[:0]
@@ -139,6 +145,22 @@ func (c *Cache) put(ctx context.Context, release string, indexes map[string][]re
 		if _, err := w.writeBig(ctx, release, e, true); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// list adds members to tag indexes.
+func (w *work) list(ctx context.Context, release string, indexes map[string][]redis.Z) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	err := w.run(ctx, w.on, len(indexes), func(p redis.Pipeliner) {
+		for tag, members := range indexes {
+			p.ZAdd(ctx, w.cache.tmpl.Key(release, tasks.TagIndex(tag)), members...)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("add to tag index: %w", err)
 	}
 	return nil
 }
@@ -253,11 +275,8 @@ func isBig(e tasks.Entry) bool {
 // complete, so that nobody sees half of it. written is false when replace is too and the key
 // exists.
 func (w *work) writeBig(ctx context.Context, release string, e tasks.Entry, replace bool) (written bool, err error) {
-	if w.cache.sharded {
-		return false, fmt.Errorf("%w: entry %s: a %s of %d items and %d bytes is too large to write to a cluster in one step", tasks.ErrInvalid, tasks.Bytes(e.Key), e.Type, len(e.Items), e.Size())
-	}
 	key := w.cache.tmpl.Key(release, e.Key)
-	part := w.cache.tmpl.Key(release, partPrefix+rand.Text()+":"+e.Key)
+	part := w.cache.partOf(release, e.Key)
 	if err := w.add(ctx, part, e); err != nil {
 		return false, err
 	}
@@ -282,6 +301,20 @@ func (w *work) writeBig(ctx context.Context, release string, e tasks.Entry, repl
 		return err == nil, err
 	}
 	return false, w.cache.client.Unlink(ctx, part).Err()
+}
+
+// partOf returns a name for the parts of an entry being written. On a Cluster it is one of the entry's
+// slot, as only there a key can be renamed: one in 16,384 is, which takes some milliseconds to find.
+func (c *Cache) partOf(release, logical string) string {
+	if !c.sharded {
+		return c.tmpl.Key(release, partPrefix+rand.Text()+":"+logical)
+	}
+	slot := tasks.Slot(c.tmpl.Key(release, logical))
+	for {
+		if part := c.tmpl.Key(release, partPrefix+rand.Text()); tasks.Slot(part) == slot {
+			return part
+		}
+	}
 }
 
 // add adds a collection's items to a key in slices. Anything but a tag index expires soon
