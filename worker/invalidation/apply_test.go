@@ -27,7 +27,11 @@ func (s *site) applied(number int64) tasks.Applied {
 }
 
 func TestApplyRemovesFromEveryLiveNamespace(t *testing.T) {
-	s := newSite(t, "r1", "r2")
+	removesFromEveryLiveNamespace(newSite(t, "r1", "r2"))
+}
+
+func removesFromEveryLiveNamespace(t *site) {
+	s := t
 	odd := "a\x00 *[b]\xff"
 	for _, release := range []string{"r1", "r2", "r10", "gone"} {
 		s.put(release, "post:1")

@@ -131,7 +131,17 @@ type tagSlice struct {
 }
 
 // tagSlices removes one slice of each of the tags at these places.
-func (a *Applier) tagSlices(ctx context.Context, release string, tags, cursors []string, places []int) ([]tagSlice, error) {
+func (a *Applier) tagSlices(ctx context.Context, release string, tags, cursors []string, places []int) (found []tagSlice, err error) {
+	if tasks.Sharded(a.cache) {
+		for _, i := range places {
+			s, err := a.slotsSlice(ctx, release, a.index(release, tags[i]), cursors[i], true)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, s)
+		}
+		return found, nil
+	}
 	run := func() ([]redis.Cmder, error) {
 		return a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range places {
@@ -150,7 +160,7 @@ func (a *Applier) tagSlices(ctx context.Context, release string, tags, cursors [
 	if err != nil {
 		return nil, err
 	}
-	found := make([]tagSlice, len(replies))
+	found = make([]tagSlice, len(replies))
 	for i, r := range replies {
 		if found[i], err = readTagSlice(r.(*redis.Cmd)); err != nil {
 			return nil, err
@@ -198,7 +208,7 @@ func (a *Applier) companions(release string) string {
 func (a *Applier) removeListed(ctx context.Context, release, other, tag string) (int64, error) {
 	var removed int64
 	for cursor := "0"; ; {
-		s, err := readTagSlice(tagScript.Run(ctx, a.cache, []string{a.index(other, tag)}, a.tagArgs(release, tag, cursor, 0)...))
+		s, err := a.otherSlice(ctx, release, other, tag, cursor)
 		if err != nil {
 			return removed, err
 		}
@@ -208,4 +218,11 @@ func (a *Applier) removeListed(ctx context.Context, release, other, tag string) 
 			return removed, nil
 		}
 	}
+}
+
+func (a *Applier) otherSlice(ctx context.Context, release, other, tag, cursor string) (tagSlice, error) {
+	if tasks.Sharded(a.cache) {
+		return a.slotsSlice(ctx, release, a.index(other, tag), cursor, false)
+	}
+	return readTagSlice(tagScript.Run(ctx, a.cache, []string{a.index(other, tag)}, a.tagArgs(release, tag, cursor, 0)...))
 }
