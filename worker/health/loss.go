@@ -29,16 +29,7 @@ func judgeLoss(i Invalidations, now time.Time) Check {
 	if !i.Loss.From.IsZero() {
 		c.Detail = fmt.Sprintf("at %s UTC the queue Redis was found to lack what was recorded from %s to %s", i.Loss.At.Format(clock), i.Loss.From.Format(clock), i.Loss.To.Format(clock))
 	}
-	switch {
-	case age < lossFails:
-		c.Status = Fail
-	case age < lossWarns:
-		c.Status = Warn
-	default:
-		return c
-	}
-	c.Remedy = "invalidate what was edited then (stoker invalidate --prefix …, or warm a new release), and take new snapshots: a rollback to an archive from before is refused; STOKER_LOG_REPLICAS keeps a failover from losing any"
-	return c
+	return worse(c, age, "invalidate what was edited then (stoker invalidate --prefix …, or warm a new release), and take new snapshots: a rollback to an archive from before is refused; STOKER_LOG_REPLICAS keeps a failover from losing any")
 }
 
 // judgeFailover: what a cache Redis lacked when it came back was removed again, as far as the log
@@ -63,6 +54,11 @@ func judgeFailover(i Invalidations, now time.Time) Check {
 		return c
 	}
 	c.Detail += "; what was invalidated before the log begins may have come back for good"
+	return worse(c, age, "it came back from a dump or a replica older than the log, which is kept for an hour at least: invalidate what was edited before (stoker invalidate --prefix … for each family), or warm a new release; save \"\" on it makes it come back empty (see deploy/redis-cache.conf)")
+}
+
+// worse makes a loss of that age a failure, later a warning, and in the end a memory.
+func worse(c Check, age time.Duration, remedy string) Check {
 	switch {
 	case age < lossFails:
 		c.Status = Fail
@@ -71,6 +67,6 @@ func judgeFailover(i Invalidations, now time.Time) Check {
 	default:
 		return c
 	}
-	c.Remedy = "it came back from a dump or a replica older than the log, which is kept for an hour at least: invalidate what was edited before (stoker invalidate --prefix … for each family), or warm a new release; save \"\" on it makes it come back empty (see deploy/redis-cache.conf)"
+	c.Remedy = remedy
 	return c
 }
