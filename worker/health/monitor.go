@@ -51,6 +51,7 @@ type Monitor struct {
 	inspector *asynq.Inspector
 	http      *http.Client
 	now       func() time.Time
+	since     func(time.Time) time.Duration // how long a probe took
 }
 
 // New returns a monitor; cfg must be valid. It opens no connection of its own to either Redis.
@@ -61,6 +62,7 @@ func New(d Deps, cfg Config) *Monitor {
 		inspector: asynq.NewInspectorFromRedisClient(d.Queue),
 		http:      probeClient(cfg),
 		now:       time.Now,
+		since:     time.Since,
 	}
 }
 

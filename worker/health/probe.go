@@ -133,7 +133,7 @@ func (m *Monitor) probe(ctx context.Context, p Probes, i int, keep int64) answer
 		return answer{}
 	}
 	a.bytes += int64(len(a.head))
-	a.latency = time.Since(start)
+	a.latency = m.since(start)
 	a.calls, a.counted = m.dbCalls(resp.Header)
 	return a
 }

@@ -67,6 +67,7 @@ func newWatched(t *testing.T, change func(*Config)) *watched {
 		d.Enqueue = w.enqueue
 		d.Tell = w.tellOf
 	})
+	w.since = func(time.Time) time.Duration { return time.Millisecond } // whatever else the machine does
 	w.cfg.WatchFor = 30 * time.Minute
 	if change != nil {
 		change(&w.cfg)
