@@ -41,11 +41,11 @@ func (w *work) readBig(ctx context.Context, key string) (e tasks.Entry, ok bool,
 
 // readAtOnce reads a value of any size in one step.
 func (w *work) readAtOnce(ctx context.Context, key string) (e tasks.Entry, ok bool, err error) {
-	reply, err := w.eval(ctx, 1, readScript, []string{key}, 0, "", 0, int64(math.MaxInt64), 0)
-	if err != nil || len(reply) < 2 {
+	reply, err := w.eval(ctx, 1, readScript, []string{key}, int64(math.MaxInt64), 0)
+	if err != nil || len(reply) == 0 {
 		return e, false, err
 	}
-	it, err := parseItem(reply[1])
+	it, err := parseItem(reply[0])
 	return it.Entry, err == nil && !it.gone(), err
 }
 

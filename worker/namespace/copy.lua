@@ -30,10 +30,8 @@ local function wanted(logical)
   return false
 end
 
-local function refers(key, kind)
-  if kind == 'string' then
-    return string.find(redis.call('GET', key), from, 1, true)
-  end
+local function refers(key, kind, value)
+  if value then return string.find(value, from, 1, true) end
   if not items[kind] then return true end
   for _, item in ipairs(items[kind](key)) do
     if string.find(item, from, 1, true) then return true end
@@ -45,7 +43,6 @@ local count = { hash = 'HLEN', list = 'LLEN', set = 'SCARD', zset = 'ZCARD' }
 
 -- Bytes, or the time of as many: an item costs what half a kilobyte costs.
 local function weigh(key, kind)
-  if kind == 'string' then return redis.call('STRLEN', key) end
   if not count[kind] then return 0 end
   return math.max(redis.call('MEMORY', 'USAGE', key) or 0, 512 * redis.call(count[kind], key))
 end
@@ -56,21 +53,31 @@ if #KEYS == 0 then
   nextcursor, keys = step[1], step[2]
 end
 
-local skipped, existed, used = 0, 0, 0
+local skipped, existed, used, full = 0, 0, 0, false
 local copied, referring, big, later = {}, {}, {}, {}
 for _, key in ipairs(keys) do
-  local kind = redis.call('TYPE', key).ok
+  local kind = full or redis.call('TYPE', key).ok
   if not wanted(string.sub(key, #from + 1)) then
     if not begins(key, from .. reserved) then skipped = skipped + 1 end
+  elseif full then
+    later[#later + 1] = key
   elseif kind ~= 'none' then
-    local weight = weigh(key, kind)
+    local value, weight
+    if kind == 'string' then
+      -- One call tells the value and that it is not too large: most entries are strings.
+      value = redis.call('GETRANGE', key, 0, ARGV[4])
+      weight = #value
+    else
+      weight = weigh(key, kind)
+    end
     if weight > limit then
       big[#big + 1] = key
     elseif used > 0 and used + weight > budget then
       later[#later + 1] = key
+      full = true -- the others would mostly be looked into in vain
     else
       used = used + weight
-      if refers(key, kind) then
+      if refers(key, kind, value) then
         referring[#referring + 1] = key
       elseif redis.call('COPY', key, to .. string.sub(key, #from + 1)) == 1 then
         copied[#copied + 1] = key

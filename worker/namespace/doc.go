@@ -12,6 +12,11 @@
 // by Go in chunks, and what is found after a mebibyte of values is read by a further script. Only
 // types without a portable form (streams, modules) are always moved whole.
 //
+// Reading is two works side by side: one lists keys, the other reads the values of those listed
+// before, each in slices of its own, while the caller deals with what was read last. Values travel
+// for longer than they are looked up, and so the server has something to do meanwhile. At most two
+// slices are with it at a time. What lies ready is bounded: a slice's keys and a slice's values.
+//
 // # Cursors
 //
 // A cursor handed out between slices is opaque; 0 means the beginning and, handed out, the end.

@@ -31,6 +31,7 @@ type Work struct {
 
 // The verbs of works.
 const (
+	verbList   = "list"
 	verbRead   = "read"
 	verbWrite  = "write"
 	verbPut    = "put"

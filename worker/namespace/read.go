@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +31,8 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 }
 
 // ReadFrom reads like Read, from a cursor on: "" for the beginning. With each slice comes the cursor
-// from which a later ReadFrom goes on behind it, by which no entry is missed that is there throughout.
+// from which a later ReadFrom goes on behind it, by which no entry is missed that is there throughout;
+// "" where none can go on just there.
 // A server that restarts, before it or under way, is ErrRestarted.
 func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(entries []tasks.Entry, next string) error) (err error) {
 	defer wrap(&err, "read", release)
@@ -41,9 +43,9 @@ func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(en
 	if err != nil {
 		return err
 	}
-	w := c.work(ctx, Work{Verb: verbRead})
+	r := reading{list: c.work(ctx, Work{Verb: verbList}), work: c.work(ctx, Work{Verb: verbRead}), release: release}
 	for ; pass < len(readPasses); pass, at = pass+1, 0 {
-		if err := w.read(ctx, release, pass, at, fn); err != nil {
+		if err := r.read(ctx, pass, at, fn); err != nil {
 			return err
 		}
 	}
@@ -75,10 +77,17 @@ func parseReadCursor(s string) (pass int, at uint64, err error) {
 	return pass, at, nil
 }
 
-// read does one pass of a reading, from a SCAN's cursor on: a slice is handed out while the next one is
-// read.
-func (w *work) read(ctx context.Context, release string, pass int, at uint64, fn func([]tasks.Entry, string) error) error {
-	for s, err := range ahead(w.parsed(ctx, release, pass, at)) {
+// reading is one run of ReadFrom. Keys are listed, values read and entries handed out side by side,
+// each one step ahead of the next: the server need not wait for whoever takes what it has read.
+type reading struct {
+	list *work
+	*work
+	release string
+}
+
+// read does one pass of a reading, from a SCAN's cursor on.
+func (r reading) read(ctx context.Context, pass int, at uint64, fn func([]tasks.Entry, string) error) error {
+	for s, err := range ahead(r.values(ctx, pass, at)) {
 		if err != nil {
 			return err
 		}
@@ -92,54 +101,90 @@ func (w *work) read(ctx context.Context, release string, pass int, at uint64, fn
 	return nil
 }
 
-// parsed is what a slice of a reading holds.
+// parsed is a part of a reading.
 type parsed struct {
 	entries []tasks.Entry
-	next    string // the cursor behind them
+	next    string // the cursor behind them; "" in the middle of what was listed in one step
 }
 
-// parsed returns the entries of each slice of a pass.
-func (w *work) parsed(ctx context.Context, release string, pass int, at uint64) iter.Seq2[parsed, error] {
-	p := readPasses[pass]
+// values reads the listed keys of a pass in slices.
+func (r reading) values(ctx context.Context, pass int, at uint64) iter.Seq2[parsed, error] {
 	return func(yield func(parsed, error) bool) {
-		for s, err := range w.slices(ctx, readScript, nil, release, p.prefix, at, bigValue, sliceBytes) {
-			var out parsed
-			if err == nil && s.restarted {
-				err = ErrRestarted
+		for l, err := range ahead(r.list.keys(ctx, r.release, pass, at)) {
+			for len(l.keys) > 0 && err == nil {
+				n := min(max(r.count, 1), len(l.keys))
+				var p parsed
+				if p.entries, err = r.entries(ctx, r.release, l.keys[:n]); err != nil {
+					break
+				}
+				if l.keys = l.keys[n:]; len(l.keys) == 0 {
+					p.next = l.next
+				}
+				if !yield(p, nil) {
+					return
+				}
 			}
-			if err == nil {
-				out.entries, err = w.entries(ctx, release, s.reply, p.kept)
-			}
-			if out.next = readCursor(pass, s.next); s.next == 0 {
-				out.next = readCursor(pass+1, 0)
-			}
-			if !yield(out, err) || err != nil {
+			if err != nil {
+				yield(parsed{}, err)
 				return
 			}
 		}
 	}
 }
 
-// entries turns a reply of the read script into entries, and fetches those it left out.
-func (w *work) entries(ctx context.Context, release string, reply []any, kept func(logical string) bool) ([]tasks.Entry, error) {
-	var out []tasks.Entry
-	for len(reply) > 0 {
+// listed is what one step of a SCAN found.
+type listed struct {
+	keys []string // as the server has them
+	next string   // the cursor behind them
+}
+
+// keys lists what a pass keeps of the keys of a release.
+func (w *work) keys(ctx context.Context, release string, pass int, at uint64) iter.Seq2[listed, error] {
+	p := readPasses[pass]
+	return func(yield func(listed, error) bool) {
+		for s, err := range w.slices(ctx, listScript, nil, release, p.prefix, at) {
+			var l listed
+			if err == nil && s.restarted {
+				err = ErrRestarted
+			}
+			if err == nil {
+				l.keys, err = texts(s.reply)
+			}
+			l.keys = slices.DeleteFunc(l.keys, func(key string) bool {
+				logical, ok := w.cache.tmpl.Logical(release, key)
+				return !ok || !p.kept(logical)
+			})
+			if l.next = readCursor(pass, s.next); s.next == 0 {
+				l.next = readCursor(pass+1, 0)
+			}
+			if !yield(l, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// entries reads keys of a release. Those that have gone are left out.
+func (w *work) entries(ctx context.Context, release string, keys []string) (out []tasks.Entry, err error) {
+	for len(keys) > 0 {
+		reply, err := w.eval(ctx, len(keys), readScript, keys, bigValue, sliceBytes)
+		if err != nil {
+			return nil, err
+		}
 		var big, later []string
 		for _, raw := range reply {
 			item, err := parseItem(raw)
 			if err != nil {
 				return nil, err
 			}
-			logical, ok := w.cache.tmpl.Logical(release, item.key)
 			switch {
-			case !ok || !kept(logical):
 			case item.left == leftBig:
 				big = append(big, item.key)
-			case item.left == leftLater:
+			case item.left == leftLater: // each call reads at least one
 				later = append(later, item.key)
 			case item.gone():
 			default:
-				item.Key = logical
+				item.Key, _ = w.cache.tmpl.Logical(release, item.key)
 				out = append(out, item.Entry)
 			}
 		}
@@ -153,24 +198,9 @@ func (w *work) entries(ctx context.Context, release string, reply []any, kept fu
 				out = append(out, e)
 			}
 		}
-		if len(later) == 0 {
-			return out, nil
-		}
-		var err error
-		if reply, err = w.again(ctx, later); err != nil {
-			return nil, err
-		}
+		keys = later
 	}
 	return out, nil
-}
-
-// again reads keys that did not fit their slice. Each call reads at least one of them.
-func (w *work) again(ctx context.Context, keys []string) ([]any, error) {
-	reply, err := w.eval(ctx, len(keys), readScript, keys, 0, "", 0, bigValue, sliceBytes)
-	if err != nil {
-		return nil, err
-	}
-	return reply[1:], nil
 }
 
 // Why the read script left an item out.

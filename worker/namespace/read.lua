@@ -1,15 +1,14 @@
--- Reads one slice of a namespace: keys, types, expiries and values. (fields.lua stands before it.)
--- KEYS: the keys to read; none to take those of the next step of a SCAN
--- ARGV: 1 cursor, 2 MATCH pattern, 3 COUNT (all three unused with KEYS),
---       4 bytes above which a value is 'big', 5 bytes after which the rest is 'later'
--- Returns {next cursor, item, …}; an item is one of
+-- Reads keys: types, expiries and values. (fields.lua stands before it.)
+-- KEYS: the keys to read
+-- ARGV: 1 bytes above which a value is 'big', 2 bytes after which the rest is 'later'
+-- Returns {item, …}, nothing of keys that there are none of; an item is one of
 --   {key, type, expiry, value}  expiry in Unix ms, -1 for never; value a string or the
 --                               collection's items, a DUMP payload for types not listed here
 --   {key, 'hash', expiry, value, expiries}  a hash some of whose fields expire: each field's
 --                               expiry in Unix ms, -1 for never
 --   {key, 'big'}                left out: to be read in chunks
 --   {key, 'later'}              left out: to be read by another call
-local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, budget = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local read = {
   hash = function(key) return redis.call('HGETALL', key) end,
@@ -38,14 +37,8 @@ local function weigh(key, kind)
   return math.max(bytes, 512 * redis.call(count[kind], key))
 end
 
-local nextcursor, keys = '0', KEYS
-if #KEYS == 0 then
-  local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
-  nextcursor, keys = step[1], step[2]
-end
-
-local out, used, full = { nextcursor }, 0, false
-for _, key in ipairs(keys) do
+local out, used, full = {}, 0, false
+for _, key in ipairs(KEYS) do
   local kind = full or redis.call('TYPE', key).ok
   if full then
     out[#out + 1] = { key, 'later' }
@@ -53,7 +46,7 @@ for _, key in ipairs(keys) do
     local value, weight
     if kind == 'string' then
       -- One call tells the value and that it is not too large: most entries are strings.
-      value = redis.call('GETRANGE', key, 0, ARGV[4])
+      value = redis.call('GETRANGE', key, 0, ARGV[1])
       weight = #value
     else
       weight = weigh(key, kind)

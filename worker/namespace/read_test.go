@@ -314,6 +314,9 @@ func TestReadFrom(t *testing.T) {
 			for _, e := range entries {
 				got[e.Key] = true
 			}
+			if next == "" {
+				return nil
+			}
 			cursor, seen = next, true
 			return stop
 		})

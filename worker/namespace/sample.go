@@ -80,12 +80,7 @@ func (c *Cache) Get(ctx context.Context, release string, logical []string) (entr
 	for i, l := range logical {
 		keys[i] = c.tmpl.Key(release, l)
 	}
-	w := c.work(ctx, Work{Verb: verbRead})
-	reply, err := w.again(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	return w.entries(ctx, release, reply, func(string) bool { return true })
+	return c.work(ctx, Work{Verb: verbRead}).entries(ctx, release, keys)
 }
 
 // TagSize is a tag with how many entries of a namespace its index lists.

@@ -40,15 +40,20 @@ func (r *recorder) Done(took time.Duration, items int) {
 	r.took, r.items = append(r.took, took), append(r.items, items)
 }
 
-// paced is f's cache with that pacer for every work.
-func (f *fixture) paced(p namespace.Pacer) {
-	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func(context.Context, namespace.Work) namespace.Pacer { return p })
+// paced is f's cache with that pacer for every work of the verb.
+func (f *fixture) paced(verb string, p namespace.Pacer) {
+	f.Cache = namespace.New(f.rdb, f.tmpl, f.keys, func(_ context.Context, w namespace.Work) namespace.Pacer {
+		if w.Verb == verb {
+			return p
+		}
+		return stride(50)
+	})
 }
 
 func TestPacerSeesEverySlice(t *testing.T) {
 	f := on(t, redistest.Start(t).Client)
 	r := &recorder{}
-	f.paced(r)
+	f.paced("list", r)
 	for i := range 1000 {
 		f.set("r1", fmt.Sprint("k", i))
 	}
@@ -67,6 +72,16 @@ func TestPacerSeesEverySlice(t *testing.T) {
 			t.Errorf("slice %d took %v for %d items, want some time and %d", i, took, r.items[i], want)
 		}
 	}
+	values := &recorder{}
+	f.paced("read", values)
+	read := 0
+	for f.all("r1"); len(values.items) > 0; values.items = values.items[1:] {
+		read += values.items[0]
+	}
+	if read != 1000 {
+		t.Errorf("1000 values were read in slices of %d", read)
+	}
+	f.paced("write", r)
 	f.do("CONFIG", "SET", "maxmemory", "1")
 	err := f.Write(ctxOf(t), "r1", []tasks.Entry{{Key: "k", Type: tasks.EntryString}})
 	if last := r.items[len(r.items)-1]; err == nil || last != 0 {
@@ -80,7 +95,7 @@ func TestPauseEndsWithItsContext(t *testing.T) {
 		f.set("r1", fmt.Sprint("k", i))
 	}
 	ctx, cancel := context.WithCancel(ctxOf(t))
-	f.paced(&recorder{wait: func(ctx context.Context) error {
+	f.paced("read", &recorder{wait: func(ctx context.Context) error {
 		cancel()
 		<-ctx.Done()
 		return ctx.Err()
@@ -119,7 +134,7 @@ func TestWorkThatAddsSaysSo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := map[string]bool{"write": true, "put": true, "copy": true, "read": false, "tags": false, "count": false, "prune": false, "delete": false}
+	want := map[string]bool{"write": true, "put": true, "copy": true, "list": false, "read": false, "tags": false, "count": false, "prune": false, "delete": false}
 	if d := gocmp.Diff(want, adds); d != "" {
 		t.Errorf("verbs that add (-want +got):\n%s", d)
 	}

@@ -147,6 +147,9 @@ func (w *writer) read(ctx context.Context) error {
 			return err
 		}
 		w.job.Progress("snapshot "+w.rec.ID, a.Entries(), 0)
+		if next == "" { // no place to go on from: the next slice is soon here
+			return context.Cause(ctx)
+		}
 		stop := interrupted(ctx, w.job)
 		if ctx.Err() == nil && (stop != nil || a.Due()) {
 			return errors.Join(stop, w.checkpoint(ctx, a, next))

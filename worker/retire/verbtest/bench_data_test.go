@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
@@ -63,13 +61,9 @@ func (s *site) load(id string) {
 	s.T.Helper()
 	ctx, pool := context.Background(), "pool"
 	s.Must(s.Client.Set(ctx, pool, s.pool, 0).Err())
-	_, err := s.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for from := 0; from < entries; from += loadStep {
-			p.Eval(ctx, loadScript, []string{pool}, s.Template.Prefix(id), from, from+loadStep, valueSize, from, poolSize, time.Now().UnixMilli())
-		}
-		return nil
-	})
-	s.Must(err)
+	for from := 0; from < entries; from += loadStep {
+		s.Must(s.Client.Eval(ctx, loadScript, []string{pool}, s.Template.Prefix(id), from, from+loadStep, valueSize, from, poolSize, time.Now().UnixMilli()).Err())
+	}
 	s.Must(s.Client.Del(ctx, pool).Err())
 }
 
