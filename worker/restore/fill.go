@@ -10,12 +10,17 @@ import (
 
 // fill writes the archive from the cursor on, replays the log and proves the result.
 func (t *run) fill(ctx context.Context, d snapshot.Descriptor) error {
-	sampled, err := t.writeEntries(ctx, d)
+	sampled, found, err := t.writeEntries(ctx, d)
 	if err != nil {
 		return err
 	}
-	if err := t.writeIndexes(ctx, d); err != nil {
-		return err
+	if found.tooMany {
+		err = t.writeIndexes(ctx, d)
+	} else {
+		err = t.Cache.Write(ctx, d.Release, found.entries)
+	}
+	if err != nil {
+		return fmt.Errorf("write tag indexes: %w", err)
 	}
 	if err := t.advance(ctx); err != nil {
 		return err
@@ -33,12 +38,14 @@ func (t *run) fill(ctx context.Context, d snapshot.Descriptor) error {
 }
 
 // writeEntries writes the blocks behind the cursor, less their tag indexes, and returns a
-// sample of the whole archive.
-func (t *run) writeEntries(ctx context.Context, d snapshot.Descriptor) ([]tasks.Entry, error) {
+// sample of the whole archive, and those indexes.
+func (t *run) writeEntries(ctx context.Context, d snapshot.Descriptor) ([]tasks.Entry, indexes, error) {
 	var sample sample
+	var found indexes
 	var done int64
 	err := t.blocks(ctx, d, func(b snapshot.Block) error {
 		sample.add(b.Entries)
+		found.add(b.Entries)
 		done += int64(len(b.Entries))
 		if b.Number <= t.Block {
 			return nil
@@ -52,25 +59,45 @@ func (t *run) writeEntries(ctx context.Context, d snapshot.Descriptor) ([]tasks.
 		t.job.Progress("restore "+d.Release, done, d.Entries)
 		return t.advance(ctx)
 	})
-	return sample.entries(), err
+	return sample.entries(), found, err
 }
 
-// writeIndexes writes the tag indexes, every try all of them. They come after the entries: an
+// maxIndexes is how many bytes of tag indexes are kept in memory until the entries are written.
+const maxIndexes = 8 << 20
+
+// indexes are an archive's tag indexes: all of them, or none when they are too many to be kept.
+type indexes struct {
+	entries []tasks.Entry
+	bytes   int
+	tooMany bool
+}
+
+func (x *indexes) add(entries []tasks.Entry) {
+	for _, e := range indexesOf(entries) {
+		x.bytes += e.Size()
+		x.entries = append(x.entries, e)
+	}
+	if x.bytes > maxIndexes {
+		x.entries, x.tooMany = nil, true
+	}
+}
+
+func indexesOf(entries []tasks.Entry) (found []tasks.Entry) {
+	for _, e := range entries {
+		if _, ok := tasks.TagOf(e.Key); ok {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// writeIndexes reads the tag indexes and writes them, every try all of them. They come after the entries: an
 // invalidation of a tag that is applied while they are written empties the tag's index, and
 // entries written later would be found by no replay. Between index and replay nothing is written.
 func (t *run) writeIndexes(ctx context.Context, d snapshot.Descriptor) error {
 	return t.blocks(ctx, d, func(b snapshot.Block) error {
-		var indexes []tasks.Entry
-		for _, e := range b.Entries {
-			if _, ok := tasks.TagOf(e.Key); ok {
-				indexes = append(indexes, e)
-			}
-		}
-		if len(indexes) == 0 {
-			return nil
-		}
-		if err := t.Cache.Write(ctx, d.Release, indexes); err != nil {
-			return fmt.Errorf("write tag indexes of block %d: %w", b.Number, err)
+		if err := t.Cache.Write(ctx, d.Release, indexesOf(b.Entries)); err != nil {
+			return fmt.Errorf("block %d: %w", b.Number, err)
 		}
 		return nil
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/snapshot"
@@ -38,13 +37,9 @@ func (a reading) blocks(ctx context.Context, job tasks.Job, visit func(snapshot.
 	if err != nil {
 		return err
 	}
-	for {
+	for b, err := range r.Ahead() {
 		if err := interrupted(ctx, job); err != nil {
 			return err
-		}
-		b, err := r.Next()
-		if err == io.EOF {
-			return a.d.Matches(r.Summary())
 		}
 		if err != nil {
 			return err
@@ -53,6 +48,7 @@ func (a reading) blocks(ctx context.Context, job tasks.Job, visit func(snapshot.
 			return err
 		}
 	}
+	return a.d.Matches(r.Summary())
 }
 
 // survey is what a restore needs to know before it begins.

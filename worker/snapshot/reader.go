@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
@@ -87,6 +88,46 @@ func (r *Reader) Next() (Block, error) {
 	}
 	r.accept(body)
 	return b, nil
+}
+
+// Ahead returns the blocks that are left, each read while the one before it is dealt with. It ends with
+// an error, or when the archive was read to its end and is whole. Until it has ended the Reader is
+// its own.
+func (r *Reader) Ahead() iter.Seq2[Block, error] {
+	type step struct {
+		block Block
+		err   error
+	}
+	return func(yield func(Block, error) bool) {
+		steps, enough := make(chan step), make(chan struct{})
+		go func() {
+			defer close(steps)
+			for {
+				b, err := r.Next()
+				if err == io.EOF {
+					return
+				}
+				select {
+				case steps <- step{b, err}:
+				case <-enough:
+					return
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+		defer func() {
+			close(enough)
+			for range steps { // until it is closed
+			}
+		}()
+		for s := range steps {
+			if !yield(s.block, s.err) {
+				return
+			}
+		}
+	}
 }
 
 // Summary describes the archive; it is complete once Next has returned io.EOF.
