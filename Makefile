@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench model fuzz archive verdicts build tools
+.PHONY: demo test lint bench bench-large model fuzz archive verdicts build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -17,6 +17,9 @@ lint: ## formatting, vet, staticcheck
 
 bench: tools ## every timed claim, each against a peer in the same run
 	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./...
+
+bench-large: tools ## whole namespaces of 5 million keys: the worker's memory, the time a key; some minutes, 6 GB
+	STOKER_BENCH_LARGE=1 go test -run '^$$' -bench Large -benchtime 1x -timeout 120m -v ./cmd/stoker
 
 model: ## the protocol's model at length: 100,000 histories, and every rule broken on purpose
 	STOKER_TEST_HISTORIES=100000 go test -timeout 60m -run 'NoHistory|TheModel' -v ./worker/invalidation
