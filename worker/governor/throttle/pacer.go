@@ -151,10 +151,14 @@ func (t *Throttle) readings(node string) map[string]*governor.Readings {
 	return t.now.nodes
 }
 
-// waitUntil returns at that time, or with ctx's error.
+// resolution is how late a timer may be on an idle process: the system's poll counts milliseconds.
+const resolution = time.Millisecond
+
+// waitUntil returns about that time, or with ctx's error. It does not wait for what a timer cannot
+// tell from nothing: the turn that was taken stands, so the work waits when enough has come together.
 func waitUntil(ctx context.Context, at time.Time) error {
 	d := time.Until(at)
-	if d <= 0 {
+	if d < resolution {
 		return ctx.Err()
 	}
 	t := time.NewTimer(d)

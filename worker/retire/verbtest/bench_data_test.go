@@ -23,9 +23,10 @@ const (
 // and other. r9 is the release that a carry fills.
 type site struct {
 	*verbtest.World
-	pool  string // what values are cut from
-	jobs  int
-	paced map[tasks.Pace]*namespace.Cache
+	pool   string // what values are cut from
+	jobs   int
+	latest *timed
+	paced  map[tasks.Pace]*namespace.Cache
 }
 
 // loadScript fills keys from a pool: each value is a cut of it that no other value shares much of.

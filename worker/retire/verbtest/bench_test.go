@@ -46,17 +46,22 @@ func BenchmarkNamespaces(b *testing.B) {
 	}
 }
 
-// contender is one way to do a work. setup is not timed.
+// contender is one way to do a work. setup is not timed. Of stoker's own, part names and measures
+// that part of the work which the peers do as well; the rest is what makes it safe.
 type contender struct {
 	name  string
 	setup func()
 	work  func()
+	part  string
+	took  func() time.Duration
 }
 
-// contest lets every contender do its work in every round, each round begun by another one,
-// and reports the medians: keys a second of each, and stoker's, which comes first, over each other's.
+// contest lets every contender do its work in every round, each round begun by another one, and
+// reports the medians: keys a second of each, and how often each of the others' speed stoker's
+// is, which comes first, and the speed of its part.
 func contest(b *testing.B, keys int, all ...contender) {
 	speeds := make([][]float64, len(all))
+	var part []float64
 	for round := range b.N {
 		for i := range all {
 			i = (i + round) % len(all)
@@ -66,6 +71,9 @@ func contest(b *testing.B, keys int, all ...contender) {
 			start := time.Now()
 			all[i].work()
 			speeds[i] = append(speeds[i], float64(keys)/time.Since(start).Seconds())
+			if all[i].took != nil {
+				part = append(part, float64(keys)/all[i].took().Seconds())
+			}
 		}
 	}
 	b.ReportMetric(0, "ns/op")
@@ -74,12 +82,19 @@ func contest(b *testing.B, keys int, all ...contender) {
 		if i == 0 {
 			continue
 		}
-		ratios := make([]float64, b.N)
-		for round := range ratios {
-			ratios[round] = speeds[0][round] / speeds[i][round]
+		b.ReportMetric(median(ratios(speeds[0], speeds[i])), "x-"+c.name)
+		if part != nil {
+			b.ReportMetric(median(ratios(part, speeds[i])), all[0].part+"-x-"+c.name)
 		}
-		b.ReportMetric(median(ratios), "x-"+c.name)
 	}
+}
+
+func ratios(of, to []float64) []float64 {
+	out := make([]float64, len(of))
+	for i := range of {
+		out[i] = of[i] / to[i]
+	}
+	return out
 }
 
 func median(of []float64) float64 {
@@ -92,9 +107,9 @@ func median(of []float64) float64 {
 func (s *site) benchExpire(b *testing.B) {
 	refill := func() { s.rebirth("r1", release.Archived); s.load("r1") }
 	contest(b, entries,
-		contender{"stoker", refill, func() { s.expire(tasks.PaceFull) }},
-		contender{"cli", refill, func() { s.cliUnlink("r1") }},
-		contender{"go", refill, func() { s.goUnlink("r1") }},
+		contender{"stoker", refill, func() { s.expire(tasks.PaceFull) }, "deleting", s.until("purge r1")},
+		contender{name: "cli", setup: refill, work: func() { s.cliUnlink("r1") }},
+		contender{name: "go", setup: refill, work: func() { s.goUnlink("r1") }},
 	)
 	s.wantEntries("r1", 0)
 }
@@ -106,8 +121,8 @@ func (s *site) benchCarry(b *testing.B) {
 	s.load("r1")
 	fresh := func() { s.Purge("r9"); s.rebirth("r9", release.New) }
 	contest(b, entries,
-		contender{"stoker", fresh, func() { s.carry(tasks.PaceFull) }},
-		contender{"dump-restore", fresh, func() { s.goDumpRestore("r1", "r9") }},
+		contender{"stoker", fresh, func() { s.carry(tasks.PaceFull) }, "copying", s.during("warm pages")},
+		contender{name: "dump-restore", setup: fresh, work: func() { s.goDumpRestore("r1", "r9") }},
 	)
 	s.wantEntries("r9", entries)
 	s.Purge("r9")
@@ -118,8 +133,8 @@ func (s *site) benchSnapshot(b *testing.B) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
 	contest(b, entries,
-		contender{"stoker", nil, func() { s.snapshot(tasks.PaceFull) }},
-		contender{"read", nil, func() { s.goRead("r1") }},
+		contender{"stoker", nil, func() { s.snapshot(tasks.PaceFull) }, "reading", s.until("snapshot r1")},
+		contender{name: "read", work: func() { s.goRead("r1") }},
 	)
 }
 
@@ -131,8 +146,8 @@ func (s *site) benchRestore(b *testing.B) {
 	s.snapshot(tasks.PaceFull)
 	pipe := s.writePipe("r1")
 	contest(b, entries,
-		contender{"stoker", s.archive, func() { s.rollback(tasks.PaceFull) }},
-		contender{"cli-pipe", func() { s.Purge("r1") }, func() { s.cliPipe(pipe) }},
+		contender{"stoker", s.archive, func() { s.rollback(tasks.PaceFull) }, "writing", s.during("restore r1")},
+		contender{name: "cli-pipe", setup: func() { s.Purge("r1") }, work: func() { s.cliPipe(pipe) }},
 	)
 	s.wantEntries("r1", entries)
 }
@@ -154,9 +169,35 @@ func (s *site) cache(pace tasks.Pace) *namespace.Cache {
 	return s.paced[pace]
 }
 
-func (s *site) job(work string) *verbtest.Job {
+// timed is a task's job that remembers when it began, and each phase's first and last progress.
+type timed struct {
+	*verbtest.Job
+	began       time.Time
+	first, last map[string]time.Time
+}
+
+// Progress implements tasks.Job.
+func (j *timed) Progress(phase string, _, _ int64) {
+	j.last[phase] = time.Now()
+	if _, ok := j.first[phase]; !ok {
+		j.first[phase] = j.last[phase]
+	}
+}
+
+func (s *site) job(work string) *timed {
 	s.jobs++
-	return verbtest.NewJob(fmt.Sprint(work, s.jobs))
+	s.latest = &timed{verbtest.NewJob(fmt.Sprint(work, s.jobs)), time.Now(), map[string]time.Time{}, map[string]time.Time{}}
+	return s.latest
+}
+
+// until returns how long the latest job took to the last progress of a phase.
+func (s *site) until(phase string) func() time.Duration {
+	return func() time.Duration { return s.latest.last[phase].Sub(s.latest.began) }
+}
+
+// during returns how long a phase of the latest job went on.
+func (s *site) during(phase string) func() time.Duration {
+	return func() time.Duration { return s.latest.last[phase].Sub(s.latest.first[phase]) }
 }
 
 func (s *site) retirer(pace tasks.Pace) *retire.Retirer {
