@@ -249,7 +249,7 @@ plan. It changes nothing but for a probe that it writes to the snapshot store an
 func (r *rooms) doctorDeps() health.DoctorDeps {
 	d := health.DoctorDeps{
 		Queue: r.queue, Cache: r.cache, QueueURL: r.set.Tasks.RedisURL, CacheURL: r.set.Tasks.CacheURL,
-		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebGuarded: r.set.Web.WebTokensFile != "",
+		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebGuarded: r.set.Web.Guarded(),
 		SecretFiles: map[string]string{},
 		Records:     r.ledger.List,
 		ActiveBytes: func(ctx context.Context, id string) (int64, error) {
@@ -268,11 +268,13 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 			d.EnvSecrets = append(d.EnvSecrets, name)
 		}
 	}
-	if file := r.set.Web.WebTokensFile; file != "" {
-		d.SecretFiles["STOKER_WEB_TOKENS_FILE"] = file
-	}
-	if file := r.set.Snapshot.SnapshotKeyFile; file != "" {
-		d.SecretFiles["STOKER_SNAPSHOT_KEY_FILE"] = file
+	for setting, file := range map[string]string{
+		"STOKER_WEB_TOKENS_FILE": r.set.Web.WebTokensFile, "STOKER_WEB_OIDC_SECRET_FILE": r.set.Web.WebOIDCSecretFile,
+		"STOKER_SNAPSHOT_KEY_FILE": r.set.Snapshot.SnapshotKeyFile,
+	} {
+		if file != "" {
+			d.SecretFiles[setting] = file
+		}
 	}
 	if file := r.set.Scheduler.Schedule; file != "" {
 		d.Schedule = func() (string, error) {

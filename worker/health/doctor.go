@@ -206,7 +206,7 @@ func judgeWeb(addr string, guarded bool) Check {
 		c.Detail = addr + " is reachable from this machine only"
 	case !guarded:
 		c.Status, c.Detail = Fail, addr+" is reachable from other machines, and nobody has to sign in"
-		c.Remedy = "set STOKER_WEB_TOKENS_FILE, or STOKER_WEB_ADDR=127.0.0.1:8080 behind a proxy that signs people in"
+		c.Remedy = "set STOKER_WEB_TOKENS_FILE, STOKER_WEB_OIDC_ISSUER or STOKER_WEB_PROXY_USER, or STOKER_WEB_ADDR=127.0.0.1:8080"
 	default:
 		c.Detail = addr + ", with sign-in"
 	}
