@@ -274,6 +274,8 @@ func TestRedises(t *testing.T) {
 			Queue: queue, Cache: cache,
 			QueueURL: "redis://stoker:x@" + queueAddr, CacheURL: "redis://stoker:x@" + cacheAddr,
 			Template: tasks.DefaultTemplate, Records: ledger.List,
+			QueueKeys: []string{tasks.KeysOf("shop").Cursor("doctor"), "asynq:{shop.health}:doctor"},
+			CacheKeys: []string{"shop:doctor:doctor", tasks.KeysOf("shop").Fence("doctor")},
 		}, cfg)
 		for _, c := range checks {
 			if c.Status == health.Warn || c.Status == health.Fail {

@@ -31,7 +31,7 @@ type overview struct {
 	Safe     bool                `json:"rollback_safe"`
 	Log      invalidation.Status `json:"log"`
 	Lanes    []laneStatus        `json:"lanes"`
-	Braked   []string            `json:"braked,omitempty"` // work that goes slower than its pace, and why
+	Braked   []string            `json:"braked"` // work that goes slower than its pace, and why
 	Releases []release.Record    `json:"releases"`
 	Watch    *watchStatus        `json:"watch,omitempty"` // of the release that is served
 }
@@ -91,9 +91,11 @@ func (r *rooms) overview(ctx context.Context) (overview, error) {
 	} else {
 		o.Safe = true
 	}
-	if o.Braked, err = r.braked(ctx); err != nil {
+	braked, err := r.braked(ctx)
+	if err != nil {
 		return o, err
 	}
+	o.Braked = append([]string{}, braked...) // a list in JSON, even of none
 	o.Lanes, err = r.laneStatus()
 	return o, err
 }
@@ -219,9 +221,11 @@ func (c *cli) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "The security and readiness checklist, each line with its remedy",
-		Long: `Examine the installation: eviction and persistence of the Redises, transport and passwords,
-secrets and file modes, clocks and versions, memory, the snapshot store, the schedule and the
-plan. It changes nothing but for a probe that it writes to the snapshot store and removes.`,
+		Long: `Examine the installation: eviction and persistence of the Redises, transport, passwords and what
+their users may do, secrets and file modes, how the console answers strangers, clocks and
+versions, memory for a second release, the snapshot store and the last drill, the schedule and the plan. It
+changes nothing but for a probe that it writes to the snapshot store and removes. Exit code 1
+when a check fails; warnings and what could not be asked do not count.`,
 		Example: "  stoker doctor",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -246,10 +250,15 @@ plan. It changes nothing but for a probe that it writes to the snapshot store an
 	}
 }
 
+// doctor stands where a name is needed for what does not exist.
+const doctor = "doctor"
+
 func (r *rooms) doctorDeps() health.DoctorDeps {
 	d := health.DoctorDeps{
 		Queue: r.queue, Cache: r.cache, QueueURL: r.set.Tasks.RedisURL, CacheURL: r.set.Tasks.CacheURL,
-		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebGuarded: r.set.Web.Guarded(),
+		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebURL: r.set.Web.WebURL, WebGuarded: r.set.Web.Guarded(),
+		QueueKeys:   []string{r.keys.Cursor(doctor), "asynq:{" + tasks.LaneHealth.Queue(r.set.Tasks.App) + "}:" + doctor},
+		CacheKeys:   []string{r.tmpl.Key(doctor, doctor), r.keys.Fence(doctor)},
 		SecretFiles: map[string]string{},
 		Records:     r.ledger.List,
 		ActiveBytes: func(ctx context.Context, id string) (int64, error) {
