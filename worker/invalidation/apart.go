@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -128,20 +127,4 @@ func (a *Applier) pipelined(ctx context.Context, script *redis.Script, fill func
 		err = send()
 	}
 	return err
-}
-
-// servers returns the servers that hold the cache's keys: of a Cluster its primaries.
-func (a *Applier) servers(ctx context.Context) (all []redis.Cmdable, err error) {
-	cluster, ok := a.cache.(*redis.ClusterClient)
-	if !ok {
-		return []redis.Cmdable{a.cache}, nil
-	}
-	var mu sync.Mutex
-	err = cluster.ForEachMaster(ctx, func(_ context.Context, server *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		all = append(all, server)
-		return nil
-	})
-	return all, err
 }

@@ -56,7 +56,7 @@ type unlinker struct {
 }
 
 func (u unlinker) Unlink(ctx context.Context, release, prefix string) (n int64, err error) {
-	all, err := (&Applier{cache: u.rdb}).servers(ctx)
+	all, err := tasks.Primaries(ctx, u.rdb)
 	for _, server := range all {
 		it := server.Scan(ctx, 0, u.tmpl.Match(release, prefix), 1000).Iterator()
 		for it.Next(ctx) {

@@ -89,7 +89,7 @@ func (a *Applier) listed(ctx context.Context, release, tag, cursor string) (logi
 }
 
 func (p *previewing) prefix(ctx context.Context, prefix string) error {
-	all, err := p.a.servers(ctx)
+	all, err := tasks.Primaries(ctx, p.a.cache)
 	if err != nil {
 		return err
 	}
