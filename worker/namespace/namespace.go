@@ -148,6 +148,9 @@ var carrySource string
 //go:embed prune.lua
 var pruneSource string
 
+//go:embed use.lua
+var useSource string
+
 var (
 	readScript     = redis.NewScript(fieldsSource + readSource)
 	expiriesScript = redis.NewScript(fieldsSource + expiriesSource)
@@ -159,12 +162,13 @@ var (
 	usageScript    = redis.NewScript(usageSource)
 	listScript     = redis.NewScript(listSource)
 	carryScript    = redis.NewScript(carrySource)
+	useScript      = redis.NewScript(useSource)
 	pruneScript    = redis.NewScript(tasks.CompanionLua + pruneSource)
 )
 
 // load makes the scripts known to the server.
 func (c *Cache) load(ctx context.Context) error {
-	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript} {
+	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, usageScript, listScript, carryScript, useScript, pruneScript} {
 		if err := s.Load(ctx, c.client).Err(); err != nil {
 			return fmt.Errorf("load scripts: %w", err)
 		}
