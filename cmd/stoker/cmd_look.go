@@ -31,7 +31,7 @@ type overview struct {
 	Safe     bool                `json:"rollback_safe"`
 	Log      invalidation.Status `json:"log"`
 	Lanes    []laneStatus        `json:"lanes"`
-	Braked   []string            `json:"braked,omitempty"` // work that goes slower than its pace, and why
+	Braked   []string            `json:"braked"` // work that goes slower than its pace, and why
 	Releases []release.Record    `json:"releases"`
 	Watch    *watchStatus        `json:"watch,omitempty"` // of the release that is served
 }
@@ -91,9 +91,11 @@ func (r *rooms) overview(ctx context.Context) (overview, error) {
 	} else {
 		o.Safe = true
 	}
-	if o.Braked, err = r.braked(ctx); err != nil {
+	braked, err := r.braked(ctx)
+	if err != nil {
 		return o, err
 	}
+	o.Braked = append([]string{}, braked...) // without any, a list all the same
 	o.Lanes, err = r.laneStatus()
 	return o, err
 }
