@@ -95,7 +95,7 @@ func (r *rooms) overview(ctx context.Context) (overview, error) {
 	if err != nil {
 		return o, err
 	}
-	o.Braked = append([]string{}, braked...) // a list in JSON, even of none
+	o.Braked = append([]string{}, braked...) // without any, a list all the same
 	o.Lanes, err = r.laneStatus()
 	return o, err
 }

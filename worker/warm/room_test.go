@@ -59,7 +59,7 @@ func TestCarryPredictsItsMemory(t *testing.T) {
 	must(t, err)
 	before, err := throttle.ReadMemory(t.Context(), g.client)
 	must(t, err)
-	must(t, g.cache.Copy(t.Context(), "r0", "r1", []string{"asset:"}, 0, func(namespace.CopySlice) error { return nil }))
+	must(t, g.cache.Copy(t.Context(), "r0", "r1", []string{"asset:"}, "", func(namespace.CopySlice) error { return nil }))
 	after, err := throttle.ReadMemory(t.Context(), g.client)
 	must(t, err)
 	took := after.Used - before.Used
@@ -76,7 +76,7 @@ func TestCarryWithoutRoomIsRefused(t *testing.T) {
 	g.limited(t, 2<<20)
 	plan, err := ParsePlan([]byte(carryPlan))
 	must(t, err)
-	dry, err := g.DryRun(t.Context(), plan, "r1", nil)
+	dry, err := g.DryRun(t.Context(), plan, "r1", nil, 0)
 	must(t, err)
 	if dry[0].Count != 5000+assets || dry[0].Bytes < 5<<20 || !strings.Contains(dry[0].Refused, "STOKER_MEMORY_HEADROOM") {
 		t.Errorf("dry run: %+v", dry)
@@ -93,7 +93,7 @@ func TestCarryWithoutRoomIsRefused(t *testing.T) {
 	// What is carried already takes nothing more.
 	g.limited(t, 2<<20)
 	g.checkPass(g.warm(g.start("run3", "r1", carryPlan)))
-	dry, err = g.DryRun(t.Context(), plan, "r1", nil)
+	dry, err = g.DryRun(t.Context(), plan, "r1", nil, 0)
 	must(t, err)
 	if dry[0].Refused != "" {
 		t.Errorf("dry run of what is there: %+v", dry)
@@ -177,7 +177,7 @@ type copies struct {
 	keys []string
 }
 
-func (c *copies) Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(namespace.CopySlice) error) error {
+func (c *copies) Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(namespace.CopySlice) error) error {
 	return c.Cache.Copy(ctx, src, dst, families, cursor, func(s namespace.CopySlice) error {
 		c.keys = append(c.keys, s.Keys...)
 		return fn(s)

@@ -99,6 +99,10 @@ func text(size int) string {
 func (s *site) rebirth(id string, state release.State) {
 	s.T.Helper()
 	ctx := s.T.Context()
+	if active, err := s.Ledger.Active(ctx); err == nil && active == id { // after a rollback to it
+		_, err := s.Ledger.Flip(ctx, "live", release.Standby, verbtest.By)
+		s.Must(err)
+	}
 	s.Must(s.Client.Del(ctx, s.Keys.Release(id), s.Keys.History(id)).Err())
 	s.Create(id)
 	if state == release.New {

@@ -24,6 +24,8 @@ type Harness struct {
 	Written source.Written
 	Resumes bool // chunks tell a position
 	Whole   bool // a sampled walk cannot choose single keys
+	// Forgives says that a position which nobody can read is the beginning, and no error.
+	Forgives bool
 	// Gone are keys that the source, a [source.Finder] then, must not find: of its keys' shape
 	// and of others. Failing are those that it must say it cannot read.
 	Gone, Failing []string
@@ -41,6 +43,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("resume", h.resume)
 	t.Run("wrong position", h.position)
 	t.Run("sampled", h.sampled)
+	t.Run("items", h.items)
 	if _, ok := h.Open(t).(source.Finder); ok {
 		t.Run("find", h.find)
 		t.Run("find: errors", h.findErrors)
@@ -61,6 +64,7 @@ func (h Harness) keys(t *testing.T) {
 // read walks from a position and returns every chunk.
 func (h Harness) read(t *testing.T, part source.Part, from string) []source.Chunk {
 	t.Helper()
+	h.Reset(t)
 	var chunks []source.Chunk
 	err := h.Open(t).Walk(t.Context(), part, from, func(c source.Chunk) error { chunks = append(chunks, c); return nil })
 	if err != nil {
@@ -149,8 +153,12 @@ func (h Harness) position(t *testing.T) {
 	if !h.Resumes {
 		t.Skip("the source has no positions")
 	}
-	err := h.Open(t).Walk(t.Context(), source.Part{}, "no position", func(source.Chunk) error { return nil })
-	if !errors.Is(err, tasks.ErrInvalid) {
+	h.Reset(t)
+	var chunks []source.Chunk
+	err := h.Open(t).Walk(t.Context(), source.Part{}, "no position", func(c source.Chunk) error { chunks = append(chunks, c); return nil })
+	if h.Forgives && err == nil {
+		same(t, keysOf(chunks), h.Entries)
+	} else if !errors.Is(err, tasks.ErrInvalid) {
 		t.Errorf("got %v, want invalid input", err)
 	}
 }
@@ -171,6 +179,36 @@ func (h Harness) sampled(t *testing.T) {
 		if more[key] == 0 {
 			t.Errorf("%q is in the smaller sample only", key)
 		}
+	}
+}
+
+// items walks the source's own keys as a list: it finds the same, in whatever parts, and goes on
+// from a position.
+func (h Harness) items(t *testing.T) {
+	h.Reset(t)
+	chunks := h.read(t, source.Part{Items: h.Keys}, "")
+	same(t, keysOf(chunks), h.Entries)
+	for i, c := range chunks {
+		if c.Next == "" {
+			t.Fatalf("chunk %d of a list tells no position", i)
+		}
+	}
+	middle := len(chunks) / 2
+	h.Reset(t)
+	all := append(slices.Clone(chunks[:middle+1]), h.read(t, source.Part{Items: h.Keys}, chunks[middle].Next)...)
+	same(t, keysOf(all), h.Entries)
+	half := h.Keys[:len(h.Keys)/2]
+	except := map[string]bool{}
+	for _, key := range half {
+		except[key] = true
+	}
+	h.Reset(t)
+	first := keysOf(h.read(t, source.Part{Items: half}, ""))
+	h.Reset(t)
+	rest := keysOf(h.read(t, source.Part{Items: h.Keys, Except: except}, ""))
+	same(t, append(first, rest...), h.Entries)
+	if len(first) > len(half) || len(first)+len(rest) > len(h.Entries) {
+		t.Errorf("%d of a list of %d, %d of the rest", len(first), len(half), len(rest))
 	}
 }
 
