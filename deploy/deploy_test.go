@@ -184,6 +184,27 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// TestUnitsAreClosed: systemd's own measure of what a service could do, from 0 (nothing) to 10.
+func TestUnitsAreClosed(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze here to judge the units with")
+	}
+	for _, path := range glob(t, "systemd/*.service") {
+		unit, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold=20", unit).CombinedOutput()
+		if strings.Contains(string(out), "unrecognized option") {
+			t.Skip("this systemd-analyze cannot judge files")
+		}
+		if err != nil {
+			t.Errorf("%s: exposed to more than 2.0: %v\n%s", path, err, out)
+		}
+	}
+}
+
 // startRedis starts a Redis by redis-start.sh and returns its address.
 func startRedis(t *testing.T, config string) (addr string) {
 	t.Helper()
