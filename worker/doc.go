@@ -1,6 +1,7 @@
 // Package worker runs the lanes: it takes tasks off asynq's queues, hands each to the handler of
 // its type, and makes asynq keep the promises that the rest of stoker builds on. It knows every
-// verb by a small interface and does no work of its own beyond activating a release.
+// verb by a small interface and does no work of its own beyond activating a release. [ServeWarm] alone
+// wires a verb: it is the door for a site with sources of its own.
 //
 // # A lane
 //

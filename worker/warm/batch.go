@@ -33,6 +33,13 @@ type tally struct {
 	Examples []string   `json:"examples,omitempty"`
 	Mark     tasks.Mark `json:"mark"`
 	Sample   []sampled  `json:"sample,omitempty"`
+	Cost
+}
+
+// Cost is what a part of a run took.
+type Cost struct {
+	Took  time.Duration `json:"took_ns,omitempty"` // of work: batches that ran side by side count each
+	Bytes int64         `json:"bytes,omitempty"`   // keys, tags and values that the runner put
 }
 
 // cursor is how far a batch has come.
@@ -85,8 +92,8 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 	if err != nil {
 		return tally{}, err
 	}
-	w := &writer{r: r, job: job, rec: rec, batch: p, total: cut.Total, listed: cut.Listed}
-	if cut.Listed {
+	w := &writer{r: r, job: job, rec: rec, batch: p, total: cut.Total, listed: p.To > 0, since: cut.Since, began: r.now()}
+	if w.listed {
 		w.total = int64(p.To - p.From)
 	}
 	// A retry that has written something already keeps the mark it wrote under.
@@ -98,13 +105,10 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 		return tally{}, err
 	}
 	w.tally, w.keep = at.Tally, cut.keep(s.demand.sample())
-	w.tally.Mark = w.mark
-	part := source.Part{Share: st.share}
-	if cut.Listed {
-		part.Share = 0 // the list is a sample already
-		if part.Items, err = rec.items(ctx, p); err != nil {
-			return w.tally, err
-		}
+	w.tally.Mark, w.took = w.mark, at.Tally.Took
+	part, err := r.part(ctx, rec, st, p, cut)
+	if err != nil {
+		return w.tally, err
 	}
 	if s.Carry != nil && at.Next == "" {
 		// What is invalidated leaves the source before anything is copied, so that no copy has to be
@@ -125,6 +129,29 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 		return w.tally, err
 	}
 	return w.tally, r.deps.Log.CloseMark(ctx, p.Release, BatchTaskID(p))
+}
+
+// part returns what the batch walks: some of a list, which is a sample already, or all that is not
+// in one.
+func (r *Runner) part(ctx context.Context, rec runRecord, st state, p tasks.WarmBatch, cut cutSource) (source.Part, error) {
+	if p.To > 0 {
+		items, err := rec.items(ctx, p)
+		return source.Part{Items: items}, err
+	}
+	part := source.Part{Share: st.share}
+	if st.cut.Rest > 0 {
+		part.Share = st.cut.Rest
+	}
+	if cut.Hot == 0 {
+		return part, nil
+	}
+	p.To = int(cut.Hot)
+	items, err := rec.items(ctx, p)
+	part.Except = make(map[string]bool, len(items))
+	for _, item := range items {
+		part.Except[item] = true
+	}
+	return part, err
 }
 
 func (r *Runner) openMark(ctx context.Context, p tasks.WarmBatch, cut cutSource) (tasks.Mark, error) {
@@ -166,7 +193,10 @@ type writer struct {
 	mark   tasks.Mark
 	total  int64
 	listed bool
-	keep   int // sampled entries to keep
+	keep   int   // sampled entries to keep
+	since  int64 // of the run that this one goes on from, Unix µs; 0 when there is none
+	began  time.Time
+	took   time.Duration // of earlier tries, as far as they were kept
 	tally  tally
 }
 
@@ -182,6 +212,7 @@ func (w *writer) take(ctx context.Context, c source.Chunk) error {
 		w.fail(f)
 	}
 	w.tally.Sample = pick(w.tally.Sample, warm, w.keep)
+	w.tally.Took = w.took + w.r.now().Sub(w.began)
 	w.job.Progress("warm "+w.batch.Source, w.tally.Planned, w.total)
 	if c.Next != "" {
 		if err := w.job.Save(ctx, cursor{c.Next, w.tally}); err != nil {
@@ -208,7 +239,12 @@ func (w *writer) touch(ctx context.Context) error {
 // the entries that are warm and fresh. What was invalidated since the mark is left to the site.
 func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, error) {
 	entries := c.Entries
+	var kept []source.Entry
 	if c.Written == source.ByRunner {
+		var err error
+		if kept, entries, err = w.warmAlready(ctx, entries); err != nil {
+			return nil, err
+		}
 		fresh, _, err := w.split(ctx, entries)
 		if err != nil {
 			return nil, err
@@ -230,7 +266,26 @@ func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, er
 	if c.Written == source.BySite {
 		return w.find(ctx, c, fresh)
 	}
-	return fresh, nil
+	return append(kept, fresh...), nil
+}
+
+// warmAlready divides entries by whether the run that this one goes on from has stored them.
+func (w *writer) warmAlready(ctx context.Context, entries []source.Entry) (kept, left []source.Entry, err error) {
+	if w.since == 0 || len(entries) == 0 {
+		return nil, entries, nil
+	}
+	warm, err := w.r.areWarm(ctx, w.batch.Release, keysOf(entries), w.since)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, e := range entries {
+		if warm[i] {
+			kept = append(kept, e)
+		} else {
+			left = append(left, e)
+		}
+	}
+	return kept, left, nil
 }
 
 // split divides entries by whether they were invalidated since the mark, and counts those that
@@ -258,6 +313,7 @@ func (w *writer) put(ctx context.Context, entries []source.Entry) error {
 	puts := make([]namespace.Put, len(entries))
 	for i, e := range entries {
 		puts[i] = namespace.Put{Entry: e.Entry, Tags: e.Tags}
+		w.tally.Bytes += int64(e.Size())
 	}
 	return w.r.deps.Cache.Put(ctx, w.batch.Release, puts)
 }

@@ -110,6 +110,10 @@ func (r *Runner) judge(ctx context.Context, rec runRecord, st state, id string, 
 		return o, err
 	}
 	o.sampled, o.missing, o.first = found.sampled, found.missing, found.first
+	o.minute, o.begins = sameMinute(found.lives, found.sampled)
+	if o.hot, o.unclear, err = r.hotFigures(ctx, rec, *st.cut, id, all.mark); err != nil {
+		return o, err
+	}
 	usage, err := r.deps.Cache.Usage(ctx, id)
 	o.entries = usage.Entries
 	return o, err
@@ -130,7 +134,11 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 	kinds := map[string]string{}
 	for i, s := range c.Sources {
 		kinds[s.Name] = s.Kind
-		all.sources[i] = SourceFigures{Name: s.Name, Kind: s.Kind}
+		all.sources[i] = SourceFigures{Name: s.Name, Kind: s.Kind, Figures: Figures{Planned: s.Kept, Stored: s.Kept}, Kept: s.Kept}
+		for _, one := range s.Sample {
+			one.blind = true
+			all.sample = append(all.sample, one)
+		}
 	}
 	for _, b := range c.batches(tasks.WarmRun{}) {
 		raw, ok := fields["batch:"+b.ID()]
@@ -144,6 +152,7 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 		for i := range all.sources {
 			if s := &all.sources[i]; s.Name == b.Source {
 				s.add(t.Figures)
+				s.Took, s.Bytes = s.Took+t.Took, s.Bytes+t.Bytes
 				room := maxExamples - len(s.Examples)
 				s.Examples = append(s.Examples, t.Examples[:min(room, len(t.Examples))]...)
 			}

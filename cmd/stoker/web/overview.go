@@ -46,9 +46,25 @@ type row struct {
 
 // certificate is what the console reads of release.DocCertificate.
 type certificate struct {
-	Verdict string   `json:"verdict"`
-	Reasons []string `json:"reasons"`
+	Verdict       string   `json:"verdict"`
+	Reasons       []string `json:"reasons"`
+	Warnings      []string `json:"warnings"`
+	Planned       int64    `json:"planned"`
+	Coverage      float64  `json:"coverage"`
+	Sampled       int      `json:"sampled"`
+	SampleMissing int      `json:"sample_missing"`
+	SameMinute    float64  `json:"same_minute"`
+	Hot           *struct {
+		From           string  `json:"from"`
+		Judged         int     `json:"judged"`
+		Coverage       float64 `json:"coverage"`
+		Active         string  `json:"active"`
+		ActiveCoverage float64 `json:"active_coverage"`
+	} `json:"hot"`
 }
+
+// Reread is how many of the sampled entries were there.
+func (c certificate) Reread() int { return c.Sampled - c.SampleMissing }
 
 // verdict is what the console reads of release.DocVerdict.
 type verdict struct {

@@ -30,6 +30,7 @@ func newPages(now func() time.Time) *pages {
 		"ago":   func(t time.Time) string { return ago(now().Sub(t)) },
 		"short": short,
 		"comma": comma,
+		"share": func(v float64) string { return fmt.Sprintf("%.1f%%", 100*v) },
 		"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
 		"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },

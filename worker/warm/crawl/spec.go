@@ -23,6 +23,7 @@ type Spec struct {
 	Sitemap     string            `yaml:"sitemap,omitempty"`     // path of a sitemap or sitemap index, plain or gzip
 	URLs        []string          `yaml:"urls,omitempty"`        // paths or addresses
 	URLsFile    string            `yaml:"urls_file,omitempty"`   // a file of them on the worker's machine, one a line
+	Hot         bool              `yaml:"hot,omitempty"`         // the paths of the plan's hot list as well: the runner lists them
 	Concurrency int               `yaml:"concurrency,omitempty"` // requests at a time and batch, 1 to 64; 0 means 4
 	Timeout     source.Duration   `yaml:"timeout,omitempty"`     // of one request with its retries; "" means 30s
 	Headers     map[string]string `yaml:"headers,omitempty"`     // templates with {{.Release}}
@@ -56,8 +57,8 @@ func (s Spec) Check(path string, ps *source.Problems) {
 	if _, err := parseBase(s.Base, "r1"); err != nil {
 		ps.Check(path+".base", err)
 	}
-	if s.Sitemap == "" && len(s.URLs) == 0 && s.URLsFile == "" {
-		ps.Add(path, "no addresses: give a sitemap, urls or urls_file")
+	if s.Sitemap == "" && len(s.URLs) == 0 && s.URLsFile == "" && !s.Hot {
+		ps.Add(path, "no addresses: give a sitemap, urls or urls_file, or hot: true for those of the hot list")
 	}
 	for _, u := range append([]string{s.Sitemap}, s.URLs...) {
 		if _, err := pathOf(u); u != "" && err != nil {
