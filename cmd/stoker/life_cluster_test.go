@@ -11,6 +11,7 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
+	"github.com/alphanode/stoker/worker/release"
 )
 
 const (
@@ -152,7 +153,10 @@ func TestLifeOnACluster(t *testing.T) {
 		m.Finish()
 	}
 	for _, s := range sites {
-		redistest.Eventually(t, "the carry to end", func() bool { return s.state("r2") == "ready" })
+		redistest.Eventually(t, "the carry to end", func() bool {
+			rec, err := release.Open(s.redis.Client, tasks.KeysOf(s.app)).Get(context.Background(), "r2")
+			return err == nil && rec.State == release.Ready
+		})
 		s.must("release", "activate", "r2", "--wait")
 		for _, id := range []string{"r1", "r2"} {
 			s.wantEntries(id, clusterPosts-30, navs)
