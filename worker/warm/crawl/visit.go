@@ -214,7 +214,8 @@ func (v *visit) unfit(r *refusal) bool {
 	case source.NoAnswer, source.Away, source.Foreign, source.Missing, source.Unreadable:
 		return false
 	}
-	return !v.existed || v.renew && r.kind != source.WrongRelease && !busy(r.code)
+	overloaded := r.code >= 500 || r.code == http.StatusTooManyRequests
+	return !v.existed || v.renew && r.kind != source.WrongRelease && !overloaded
 }
 
 // endsWalk returns the error of a visit that is about more than its page.
