@@ -22,8 +22,6 @@ const (
 	minWait = 200 * time.Millisecond
 	maxWait = 10 * time.Second
 	jitter  = 0.25
-	// lingers is how long a request may go on whose batch is to stop.
-	lingers = 500 * time.Millisecond
 	drained = 256 << 10 // bytes that are read of what does not count, to use the connection again
 )
 
@@ -68,33 +66,52 @@ func busy(code int) bool {
 }
 
 // get fetches a path of the base with some headers, again after a 429, a 5xx or a broken connection.
-// With stream the body of a 200 is left to the caller, who closes it, and ctx is the request's only
-// limit. Its error is a *broken, ctx's, or wraps [origin.ErrAway] or a cause that ends the walk.
-func (s *Source) get(ctx context.Context, path string, headers http.Header, stream bool) (*answer, error) {
-	return failsafe.With(retryPolicy).WithContext(ctx).GetWithExecution(func(failsafe.Execution[*answer]) (*answer, error) {
-		return s.try(ctx, path, headers, stream)
+// Its error is a *broken, the walk's context's, or wraps [origin.ErrAway] or a cause that ends the walk.
+func (a *asker) get(path string, headers http.Header) (*answer, error) {
+	return again(a.walk, func() (*answer, error) {
+		return a.source.try(a.walk, path, headers, false, a)
+	})
+}
+
+// open is get for a body that is left to the caller, who closes it. ctx is the request's only limit.
+func (s *Source) open(ctx context.Context, path string, headers http.Header) (*answer, error) {
+	return again(ctx, func() (*answer, error) { return s.try(ctx, path, headers, true, nil) })
+}
+
+// again tries until it is not worth trying again.
+func again(ctx context.Context, try func() (*answer, error)) (*answer, error) {
+	first, err := try()
+	if !worthRetrying(first, err) {
+		return first, err // as most are: the policy costs as much as the request's own bookkeeping
+	}
+	tries := 0
+	return failsafe.With(retryPolicy).WithContext(ctx).Get(func() (*answer, error) {
+		if tries++; tries == 1 {
+			return first, err
+		}
+		return try()
 	})
 }
 
 // try sends one request.
-func (s *Source) try(ctx context.Context, path string, headers http.Header, stream bool) (*answer, error) {
+func (s *Source) try(ctx context.Context, path string, headers http.Header, stream bool, a *asker) (*answer, error) {
 	permit, err := s.limiter.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reqCtx, cancel := ctx, func() {}
-	if !stream {
-		reqCtx, cancel = s.lingering(ctx)
+	reqCtx := ctx
+	if a != nil {
+		reqCtx = a.begin()
+		defer a.rest()
 	}
-	defer cancel()
-	a, retryAfter, err := s.send(reqCtx, path, headers, stream)
+	got, retryAfter, err := s.send(reqCtx, path, headers, stream)
 	switch {
-	case err == nil && !busy(a.code):
+	case err == nil && !busy(got.code):
 		permit.Done(origin.Answered, 0)
-		return a, nil
+		return got, nil
 	case err == nil:
 		permit.Done(origin.Troubled, retryAfter)
-		return a, nil
+		return got, nil
 	case ctx.Err() != nil:
 		permit.Done(origin.Dropped, 0)
 		return nil, ctx.Err()
@@ -104,20 +121,6 @@ func (s *Source) try(ctx context.Context, path string, headers http.Header, stre
 	}
 	permit.Done(origin.Troubled, 0)
 	return nil, &broken{err, reqCtx.Err() != nil}
-}
-
-// lingering returns the context of one request: it has the request's time limit, and outlives ctx
-// for a little where the batch is to stop and not to be given up.
-func (s *Source) lingering(ctx context.Context) (context.Context, func()) {
-	reqCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(context.Cause(ctx), tasks.ErrDraining) {
-			time.AfterFunc(lingers, cancel)
-		} else {
-			cancel()
-		}
-	})
-	return reqCtx, func() { stop(); cancel() }
 }
 
 // send sends a request and reads the whole answer. It returns for how long the origin asks to be left alone.

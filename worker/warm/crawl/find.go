@@ -69,8 +69,7 @@ func (s *Source) find(ctx context.Context, pattern source.Pattern, keys []string
 	for _, v := range st.all {
 		v.renew = s.spec.Bypass != nil // what stands before the site's cache may be old as well
 	}
-	st.begin(ctx, s.group())
-	if err := st.wait(); err != nil {
+	if err := st.run(ctx); err != nil {
 		return source.Chunk{}, err
 	}
 	st.all = slices.DeleteFunc(st.all, func(v *visit) bool {

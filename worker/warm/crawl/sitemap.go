@@ -130,7 +130,7 @@ func (l *lister) read(ctx context.Context, path string) ([]string, error) {
 	defer cancel()
 	headers := l.s.headers.Clone()
 	headers.Set("Accept-Encoding", "gzip") // whatever the plan has pages come in
-	a, err := l.s.get(ctx, path, headers, true)
+	a, err := l.s.open(ctx, path, headers)
 	if err != nil {
 		return nil, err
 	}

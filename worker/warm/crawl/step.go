@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
@@ -30,14 +28,14 @@ type step struct {
 // visitAhead begins the visits of items, chunk by chunk, and hands over each chunk when all of its visits
 // have begun. It returns when all have ended.
 func (s *Source) visitAhead(ctx context.Context, part source.Part, items []string, start int, steps chan<- *step) {
-	group := s.group()
-	defer group.Wait()
+	crew := s.crew(ctx, (len(items)-start)*len(s.dress))
+	defer crew.done()
 	for start < len(items) {
 		end := min(start+chunkPages, len(items))
 		taken := slices.DeleteFunc(slices.Clone(items[start:end]), func(path string) bool { return !part.Takes(path) })
 		st := &step{s: s, next: strconv.Itoa(end)}
 		if st.all, st.err = s.visits(ctx, taken); st.err == nil {
-			st.begin(ctx, group)
+			st.begin(crew)
 		}
 		select {
 		case steps <- st:
@@ -51,23 +49,20 @@ func (s *Source) visitAhead(ctx context.Context, part source.Part, items []strin
 	}
 }
 
-// group runs as many visits at a time as the source may.
-func (s *Source) group() *errgroup.Group {
-	group := new(errgroup.Group)
-	group.SetLimit(s.concurrency())
-	return group
+// begin begins the step's visits. It returns when all have begun.
+func (st *step) begin(c *crew) {
+	st.done.Add(len(st.all))
+	for _, v := range st.all {
+		c.work <- job{v, st}
+	}
 }
 
-// begin begins the step's visits. It returns when all have begun.
-func (st *step) begin(ctx context.Context, group *errgroup.Group) {
-	for _, v := range st.all {
-		st.done.Add(1)
-		group.Go(func() error {
-			defer st.done.Done()
-			st.s.do(ctx, v)
-			return nil
-		})
-	}
+// run visits all of the step's pages.
+func (st *step) run(ctx context.Context) error {
+	crew := st.s.crew(ctx, len(st.all))
+	defer crew.done()
+	st.begin(crew)
+	return st.wait()
 }
 
 // wait returns when all visits have ended. Its error is about more than one page.
@@ -124,6 +119,5 @@ func (s *Source) again(ctx context.Context, by map[string]*visit, keys []string)
 			st.all = append(st.all, &visit{item: v.item, dress: v.dress, key: key, first: v.first, renew: s.spec.Bypass != nil})
 		}
 	}
-	st.begin(ctx, s.group())
-	_ = st.wait()
+	_ = st.run(ctx)
 }

@@ -99,7 +99,8 @@ func (s *Source) peek(ctx context.Context, all []*visit) error {
 }
 
 // do visits the page. It sets what the visit should have left behind, or why it does not count.
-func (s *Source) do(ctx context.Context, v *visit) {
+func (a *asker) do(v *visit) {
+	s := a.source
 	if v.err != nil {
 		return
 	}
@@ -109,7 +110,7 @@ func (s *Source) do(ctx context.Context, v *visit) {
 	}
 	path := v.item
 	for hop := 0; ; hop++ {
-		next, err := s.ask(ctx, path, headers, v.dress.name)
+		next, err := a.ask(path, headers, v.dress.name)
 		if v.err = err; next == "" {
 			return
 		}
@@ -133,8 +134,9 @@ func (s *Source) do(ctx context.Context, v *visit) {
 
 // ask asks for one page and judges what it answers. Where it is a redirect that nobody expects, next
 // is where it leads.
-func (s *Source) ask(ctx context.Context, path string, headers http.Header, variant string) (next string, err error) {
-	a, err := s.get(ctx, path, headers, false)
+func (a *asker) ask(path string, headers http.Header, variant string) (next string, err error) {
+	s := a.source
+	got, err := a.get(path, headers)
 	if ends(err) {
 		return "", err
 	}
@@ -145,9 +147,9 @@ func (s *Source) ask(ctx context.Context, path string, headers http.Header, vari
 	if err != nil {
 		return "", refuse(source.Unreadable, "%v", err)
 	}
-	if r := s.judge(a, page{Path: u.Path, Query: u.RawQuery, Release: s.release, Variant: variant}); r != nil {
+	if r := s.judge(got, page{Path: u.Path, Query: u.RawQuery, Release: s.release, Variant: variant}); r != nil {
 		if r.kind == source.Redirected {
-			next = a.header.Get("Location")
+			next = got.header.Get("Location")
 		}
 		return next, r
 	}

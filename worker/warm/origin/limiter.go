@@ -80,10 +80,20 @@ func (l *Limiter) Acquire(ctx context.Context) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
-	w := &waiter{ready: make(chan error, 1)}
 	l.mu.Lock()
+	now := time.Now()
+	if l.waiting.Len() == 0 {
+		if wait, err := l.enter(now); wait == 0 {
+			defer l.mu.Unlock()
+			if err != nil {
+				return Permit{}, err
+			}
+			return l.permit(now), nil
+		}
+	}
+	w := &waiter{ready: make(chan error, 1)}
 	at := l.waiting.PushBack(w)
-	l.admit(time.Now())
+	l.admit(now)
 	l.mu.Unlock()
 	select {
 	case err := <-w.ready:
@@ -113,10 +123,15 @@ func (l *Limiter) admit(now time.Time) {
 		}
 		w := l.waiting.Remove(l.waiting.Front()).(*waiter)
 		if err == nil {
-			w.permit = Permit{l: l, round: l.rule.begin(now.Add(l.offset), l.busy), began: now}
+			w.permit = l.permit(now)
 		}
 		w.ready <- err
 	}
+}
+
+// permit is that of a request which has entered. mu is held.
+func (l *Limiter) permit(now time.Time) Permit {
+	return Permit{l: l, round: l.rule.begin(now.Add(l.offset), l.busy), began: now}
 }
 
 // enter takes a permit, or returns how long to wait for one, or why there will be none. mu is held.
