@@ -374,7 +374,7 @@ func tendNamespace(t *testing.T, cache *redis.Client) {
 	if err := ns.Put(ctx, "r1", []namespace.Put{entry}); err != nil {
 		t.Errorf("put: %v", err)
 	}
-	if err := ns.Copy(ctx, "r1", "r0", []string{"a"}, 0, func(namespace.CopySlice) error { return nil }); err != nil {
+	if err := ns.Copy(ctx, "r1", "r0", []string{"a"}, "", func(namespace.CopySlice) error { return nil }); err != nil {
 		t.Errorf("copy: %v", err)
 	}
 	if u, err := ns.Usage(ctx, "r0"); err != nil || u.Entries != 1 {

@@ -6,7 +6,8 @@ import (
 
 // Keys names stoker's own keys and channels of one app. They all begin with
 // "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them; but for
-// [Keys.Watermark]. All but that, [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
+// [Keys.Watermark] and [Keys.SlotFence]. All but these two, [Keys.Fence] and [Keys.DumpProbe] live in
+// the queue Redis.
 type Keys struct{ app, prefix string }
 
 // KeysOf returns the names for app, which must be valid.
@@ -139,6 +140,11 @@ func (k Keys) Drills() string { return k.prefix + "drills" }
 
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// SlotFence is [Keys.Fence] on a cache Redis that is a Cluster, in the slot that a hash tag names.
+func (k Keys) SlotFence(release, tag string) string {
+	return "stoker:{" + tag + "}:fence:" + k.app + ":" + release
+}
 
 // Watermark is a STRING on one server of the cache Redis, as JSON: up to where the log is applied
 // there. n is 0 but on a Cluster, where each n lies in a slot of its own: some are on every server.
