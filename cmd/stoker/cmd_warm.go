@@ -224,8 +224,11 @@ func printFailures(w io.Writer, s warm.RunStatus) {
 		return
 	}
 	for _, src := range s.Certificate.Sources {
-		for _, example := range src.Examples {
-			fmt.Fprintf(w, "failed in %s: %s\n", src.Name, plain(example))
+		for _, f := range src.Failures {
+			fmt.Fprintf(w, "failed in %s: %d %s\n", src.Name, f.Count, f.Kind.Words())
+			for _, example := range f.Examples {
+				fmt.Fprintf(w, "  %s\n", plain(example))
+			}
 		}
 	}
 }

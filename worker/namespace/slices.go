@@ -27,6 +27,7 @@ type work struct {
 	on    redis.UniversalClient // the server whose keys it scans; it knows nothing of other servers
 	shard *shard                // of a Cluster, as it was last looked at; else nil
 	late  bool                  // the walk over the Cluster comes to it in a later round than the first
+	mixed bool                  // small strings were less than half of what was read last
 }
 
 func (c *Cache) work(ctx context.Context, w Work) *work {

@@ -31,6 +31,7 @@ type Batched struct {
 type tally struct {
 	Figures
 	Examples []string   `json:"examples,omitempty"`
+	Failures failures   `json:"failures,omitempty"`
 	Mark     tasks.Mark `json:"mark"`
 	Sample   []sampled  `json:"sample,omitempty"`
 	Cost
@@ -122,7 +123,7 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 		return w.tally, err
 	}
 	defer closeSource()
-	if err := src.Walk(ctx, part, at.Next, func(c source.Chunk) error { return w.take(ctx, c) }); err != nil {
+	if err := w.walk(ctx, src, part, at.Next); err != nil {
 		return w.tally, err
 	}
 	if _, err := r.deps.Replay.Replay(ctx, p.Release, w.mark); err != nil {
@@ -200,6 +201,25 @@ type writer struct {
 	tally  tally
 }
 
+// walk takes what the source reads. A batch that is to stop does not wait for its origin: what was not
+// taken is read again.
+func (w *writer) walk(ctx context.Context, src source.Source, part source.Part, from string) error {
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-w.job.Draining():
+			cancel(tasks.ErrDraining)
+		case <-reading.Done():
+		}
+	}()
+	err := src.Walk(reading, part, from, func(c source.Chunk) error { return w.take(ctx, c) })
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(reading), tasks.ErrDraining) {
+		return tasks.ErrDraining
+	}
+	return err
+}
+
 // take stores a chunk, counts it and keeps the position after it.
 func (w *writer) take(ctx context.Context, c source.Chunk) error {
 	warm, err := w.settle(ctx, c)
@@ -253,6 +273,11 @@ func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, er
 			return nil, err
 		}
 		entries = fresh
+	}
+	if len(c.Unfit) > 0 {
+		if _, err := w.r.deps.Cache.Remove(ctx, w.batch.Release, c.Unfit); err != nil {
+			return nil, err
+		}
 	}
 	fresh, stale, err := w.split(ctx, entries)
 	if err != nil {
@@ -359,21 +384,22 @@ func (w *writer) find(ctx context.Context, c source.Chunk, entries []source.Entr
 		c.Again(ctx, keysOf(missing))
 	}
 	for _, e := range missing {
-		w.fail(source.Failure{Key: e.Key, Error: "the page answered, but its entry is not in the namespace"})
+		w.fail(source.Failure{Key: e.Key, Error: "the page answered, but its entry is not in the namespace", Kind: source.Missing})
 	}
 	return warm, nil
 }
 
 func (w *writer) fail(f source.Failure) {
 	w.tally.Failed++
-	if len(w.tally.Examples) >= maxExamples {
-		return
-	}
 	text := f.Error
 	if f.Key != "" {
 		text = tasks.Bytes(f.Key).String() + ": " + f.Error
 	}
-	w.tally.Examples = append(w.tally.Examples, shorten(text, maxExample))
+	text = shorten(text, maxExample)
+	w.tally.Failures.count(f.Kind, text)
+	if len(w.tally.Examples) < maxExamples {
+		w.tally.Examples = append(w.tally.Examples, text)
+	}
 }
 
 func keysOf(entries []source.Entry) []string {
