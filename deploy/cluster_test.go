@@ -5,9 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kelseyhightower/envconfig"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/redistest"
 	"github.com/alphanode/stoker/worker/release"
 )
@@ -57,6 +59,23 @@ func TestRightsOnACluster(t *testing.T) {
 	tendNamespace(t, as("stoker"))
 	watchCache(t, queue, as("stoker"))
 	fill(t, queue, as("site"))
+	keys := tasks.KeysOf("shop")
+	named := []string{"shop:r1:a", keys.Fence("r1"), keys.SlotFence("r1", "1"), keys.Watermark(1)}
+	var cfg health.Config
+	if err := envconfig.Process("STOKER_TEST_EMPTY", &cfg); err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string]health.Status{"stoker": health.OK, "site": health.Fail} {
+		checks := health.Doctor(t.Context(), health.DoctorDeps{
+			Queue: queue, Cache: as(user), QueueURL: "redis://stoker:x@127.0.0.1", CacheURL: c.URL, CacheKeys: named,
+			Template: tasks.DefaultTemplate, Records: ledger.List,
+		}, cfg)
+		for _, check := range checks {
+			if check.Name == "cache.rights" && check.Status != want {
+				t.Errorf("the doctor on the user %s: %s: %s", user, check.Status, check.Detail)
+			}
+		}
+	}
 	if err := as("site").Set(t.Context(), "stoker:{1}:fence:shop:r1", "mine", 0).Err(); err == nil {
 		t.Error("an app server may set a fence")
 	}
