@@ -24,6 +24,7 @@ const posts = 10_000
 type shop struct {
 	*install
 	db     *sql.DB
+	plan   string   // its file
 	latest *process // the worker started last by killWhen
 }
 
@@ -55,7 +56,7 @@ sources:
 	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &shop{newInstall(t, append(env, "SITE_DSN="+dsn, "STOKER_PLAN="+plan)...), db, nil}
+	return &shop{newInstall(t, append(env, "SITE_DSN="+dsn, "STOKER_PLAN="+plan)...), db, plan, nil}
 }
 
 // edit changes posts in the database and invalidates them, as the site would.
@@ -113,9 +114,13 @@ func (s *shop) assertFresh(release string) int {
 	return entries
 }
 
-func (s *shop) keys(release string) int {
+// keys counts all keys of a release's namespace, indexes and all.
+func (s *shop) keys(release string) int { return s.count("site:" + release + ":*") }
+
+// count counts the keys that match a pattern.
+func (s *shop) count(pattern string) int {
 	n := 0
-	it := s.redis.Client.Scan(context.Background(), 0, "site:"+release+":*", 1000).Iterator()
+	it := s.redis.Client.Scan(context.Background(), 0, pattern, 1000).Iterator()
 	for it.Next(context.Background()) {
 		n++
 	}

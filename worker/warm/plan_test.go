@@ -241,7 +241,7 @@ certificate: {coverage: 101%, samples: 3}
 		`line 6, column 13: unknown field "keys": did you mean key?`, "line 6, column 29: sources[0].entry.key", "line 7, column 11: sources[1].name",
 		"line 8, column 37: sources[1].carry.families", "line 9, column 25: certificate.coverage", `line 9, column 31: unknown field "samples": did you mean sample?`,
 	}
-	lines := strings.Split(strings.TrimPrefix(fmt.Sprint(err), "plan: invalid input: "), "\n  ")
+	lines := strings.Split(strings.TrimPrefix(fmt.Sprint(err), "plan: invalid input: 12 problems:\n  "), "\n  ")
 	if len(lines) != len(want) {
 		t.Fatalf("%d problems, want %d:\n%v", len(lines), len(want), err)
 	}
