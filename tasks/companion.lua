@@ -1,7 +1,6 @@
 -- Defines retagged(entry, companion, tag): true when the companion shows that the entry's present
--- value was put without that tag; false when in doubt. Both are keys; an empty companion is none.
+-- value was put without that tag; false when in doubt. Both are keys.
 local function retagged(entry, companion, tag)
-  if companion == '' then return false end
   local note = redis.call('MGET', companion)[1] -- MGET takes another type for nothing
   if not note or string.find(note, '\n' .. tag .. '\n', 1, true) then return false end
   local expiry = redis.call('PEXPIRETIME', entry)

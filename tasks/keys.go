@@ -6,7 +6,8 @@ import (
 
 // Keys names stoker's own keys and channels of one app. They all begin with
 // "stoker:{<app>}:", so that they share one hash slot and a script may touch any of them; but for
-// [Keys.Watermark]. All but that, [Keys.Fence] and [Keys.DumpProbe] live in the queue Redis.
+// [Keys.Watermark] and [Keys.SlotFence]. All but these two, [Keys.Fence] and [Keys.DumpProbe] live in
+// the queue Redis.
 type Keys struct{ app, prefix string }
 
 // KeysOf returns the names for app, which must be valid.
@@ -45,6 +46,14 @@ func (k Keys) Nudge() string { return k.prefix + "nudge" }
 
 // Idempotency is a STRING: what the API's request with that key was answered, as JSON; it expires.
 func (k Keys) Idempotency(key string) string { return k.prefix + "idempotency:" + key }
+
+// Session is a STRING: who signed in to the console by browser, as JSON, by the hash of the browser's
+// secret; it expires.
+func (k Keys) Session(sum string) string { return k.prefix + "session:" + sum }
+
+// SignIn is a STRING: what a sign-in under way at a provider needs when it returns, as JSON, by the
+// hash of its state; it expires.
+func (k Keys) SignIn(sum string) string { return k.prefix + "signin:" + sum }
 
 // Releases is a ZSET: release ID → time of creation in Unix microseconds.
 func (k Keys) Releases() string { return k.prefix + "releases" }
@@ -135,6 +144,11 @@ func (k Keys) Drills() string { return k.prefix + "drills" }
 
 // Fence is a STRING in the cache Redis: who alone may delete the release's keys in bulk.
 func (k Keys) Fence(release string) string { return k.prefix + "fence:" + release }
+
+// SlotFence is [Keys.Fence] on a cache Redis that is a Cluster, in the slot that a hash tag names.
+func (k Keys) SlotFence(release, tag string) string {
+	return "stoker:{" + tag + "}:fence:" + k.app + ":" + release
+}
 
 // Watermark is a STRING on one server of the cache Redis, as JSON: up to where the log is applied
 // there. n is 0 but on a Cluster, where each n lies in a slot of its own: some are on every server.

@@ -1,12 +1,19 @@
 package tasks
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// clusterReload is how old a client's picture of a Cluster may be when it sends a command: what a primary
+// that died had, it asks of its heir that much later at the latest. The client's own default is a minute.
+const clusterReload = 2 * time.Second
 
 // Connect returns a client for a Redis URL without dialling it:
 //
@@ -34,6 +41,7 @@ func Connect(name, url string) (redis.UniversalClient, error) {
 	case scheme == "redis-cluster" || scheme == "rediss-cluster":
 		var opt *redis.ClusterOptions
 		if opt, err = redis.ParseClusterURL(strings.TrimSuffix(scheme, "-cluster") + "://" + rest); err == nil {
+			opt.ClusterStateReloadInterval = clusterReload
 			return redis.NewClusterClient(opt), nil
 		}
 	default:
@@ -54,6 +62,26 @@ func Sharded(client redis.UniversalClient) bool {
 		return true
 	}
 	return false
+}
+
+// Primaries returns the servers that hold a client's keys, by address: of a Cluster its primaries. A
+// single server and a Sentinel group are the client itself, under "".
+func Primaries(ctx context.Context, client redis.UniversalClient) (map[string]redis.UniversalClient, error) {
+	found := map[string]redis.UniversalClient{}
+	var mu sync.Mutex
+	add := func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		found[c.Options().Addr] = c
+		return nil
+	}
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		return found, c.ForEachMaster(ctx, add)
+	case *redis.Ring:
+		return found, c.ForEachShard(ctx, add)
+	}
+	return map[string]redis.UniversalClient{"": client}, nil
 }
 
 // quotesSecret reports whether a parser's words about a URL may hold a part of its password. It

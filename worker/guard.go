@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -44,21 +43,19 @@ func CheckQueueRedis(ctx context.Context, queue redis.UniversalClient, allow boo
 // policies returns the eviction policy of every master, "" where it is not told. INFO tells it
 // where hosted servers withhold CONFIG.
 func policies(ctx context.Context, queue redis.UniversalClient) ([]string, error) {
-	cluster, ok := queue.(*redis.ClusterClient)
-	if !ok {
-		p, err := policy(ctx, queue)
-		return []string{p}, err
+	servers, err := tasks.Primaries(ctx, queue)
+	if err != nil {
+		return nil, err
 	}
-	var mu sync.Mutex
 	var all []string
-	err := cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+	for _, c := range servers {
 		p, err := policy(ctx, c)
-		mu.Lock()
-		defer mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
 		all = append(all, p)
-		return err
-	})
-	return all, err
+	}
+	return all, nil
 }
 
 func policy(ctx context.Context, c redis.Cmdable) (string, error) {

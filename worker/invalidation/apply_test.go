@@ -18,7 +18,7 @@ import (
 // applied returns what became of the call with that number.
 func (s *site) applied(number int64) tasks.Applied {
 	s.Helper()
-	a, pending, err := tasks.ReadApplied(ctx, s.rdb, keys, number)
+	a, pending, err := tasks.ReadApplied(ctx, s.log.queue, keys, number)
 	s.check(err)
 	if pending {
 		s.Fatalf("%d is pending", number)
@@ -27,7 +27,11 @@ func (s *site) applied(number int64) tasks.Applied {
 }
 
 func TestApplyRemovesFromEveryLiveNamespace(t *testing.T) {
-	s := newSite(t, "r1", "r2")
+	removesFromEveryLiveNamespace(newSite(t, "r1", "r2"))
+}
+
+func removesFromEveryLiveNamespace(s *site) {
+	s.Helper()
 	odd := "a\x00 *[b]\xff"
 	for _, release := range []string{"r1", "r2", "r10", "gone"} {
 		s.put(release, "post:1")
@@ -39,32 +43,32 @@ func TestApplyRemovesFromEveryLiveNamespace(t *testing.T) {
 	}
 	n := s.record(key("post:1"), key(odd), tag("author:ann"), prefix("nav:"))
 	if applied, err := s.apply.Apply(ctx); err != nil || applied != 0 || s.has("r1", "page:/a") || !s.has("r1", "nav:top") {
-		t.Errorf("%d, %v: want everything gone but the prefix, which is for the bulk lane", applied, err)
+		s.Errorf("%d, %v: want everything gone but the prefix, which is for the bulk lane", applied, err)
 	}
 	if applied, err := s.apply.ApplyBulk(ctx); err != nil || applied != 1 {
-		t.Errorf("the bulk lane applied %d, %v, want 1", applied, err)
+		s.Errorf("the bulk lane applied %d, %v, want 1", applied, err)
 	}
 	got := s.applied(n)
 	if got.Namespaces["r1"] != 5 || got.Namespaces["r2"] != 5 || len(got.Namespaces) != 2 {
-		t.Errorf("removed %v, want 5 entries in r1 and in r2", got.Namespaces)
+		s.Errorf("removed %v, want 5 entries in r1 and in r2", got.Namespaces)
 	}
 	for _, release := range []string{"r1", "r2"} {
 		for _, k := range []string{"post:1", odd, "page:/a", "page:/b", "nav:top"} {
 			if s.has(release, k) {
-				t.Errorf("%s still has %q", release, k)
+				s.Errorf("%s still has %q", release, k)
 			}
 		}
 		if !s.has(release, "navigation") {
-			t.Errorf("%s lost a neighbour of the prefix", release)
+			s.Errorf("%s lost a neighbour of the prefix", release)
 		}
 	}
 	for _, release := range []string{"r10", "gone"} {
 		if !s.has(release, "post:1") || !s.has(release, "page:/a") || !s.has(release, "nav:top") {
-			t.Errorf("%s, which is not live, was touched", release)
+			s.Errorf("%s, which is not live, was touched", release)
 		}
 	}
 	if again, err := s.apply.Apply(ctx); err != nil || again != 0 {
-		t.Errorf("applied %d again, %v", again, err)
+		s.Errorf("applied %d again, %v", again, err)
 	}
 }
 

@@ -22,7 +22,7 @@ var (
 // site is a log, its applier and two live releases, over one Redis.
 type site struct {
 	*testing.T
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	log   *Log
 	apply *Applier
 	tmpl  tasks.Template
@@ -33,7 +33,7 @@ func newSite(t *testing.T, live ...string) *site {
 	return siteOn(t, redistest.Start(t).Client, live...)
 }
 
-func siteOn(t *testing.T, rdb *redis.Client, live ...string) *site {
+func siteOn(t *testing.T, rdb redis.UniversalClient, live ...string) *site {
 	t.Helper()
 	tmpl, err := tasks.ParseTemplate(tasks.DefaultTemplate, "site")
 	if err != nil {
@@ -51,16 +51,20 @@ func siteOn(t *testing.T, rdb *redis.Client, live ...string) *site {
 
 // unlinker is the plainest Unlinker there is; package namespace has the real one.
 type unlinker struct {
-	rdb  *redis.Client
+	rdb  redis.UniversalClient
 	tmpl tasks.Template
 }
 
 func (u unlinker) Unlink(ctx context.Context, release, prefix string) (n int64, err error) {
-	it := u.rdb.Scan(ctx, 0, u.tmpl.Match(release, prefix), 1000).Iterator()
-	for it.Next(ctx) {
-		n += u.rdb.Unlink(ctx, it.Val()).Val()
+	all, err := tasks.Primaries(ctx, u.rdb)
+	for _, server := range all {
+		it := server.Scan(ctx, 0, u.tmpl.Match(release, prefix), 1000).Iterator()
+		for it.Next(ctx) {
+			n += u.rdb.Unlink(ctx, it.Val()).Val()
+		}
+		err = errors.Join(err, it.Err())
 	}
-	return n, it.Err()
+	return n, err
 }
 
 func (s *site) check(err error) {

@@ -304,7 +304,7 @@ func (w *world) carry(id, family string) func(context.Context, *actor) error {
 		if err != nil {
 			return err
 		}
-		err = w.ns.Copy(ctx, "r1", "r2", []string{family}, 0, func(s namespace.CopySlice) error {
+		err = w.ns.Copy(ctx, "r1", "r2", []string{family}, "", func(s namespace.CopySlice) error {
 			entries := make([]tasks.Tagged, len(s.Keys))
 			for i, key := range s.Keys {
 				entries[i].Key = key

@@ -57,23 +57,53 @@ func (p *previewing) target(ctx context.Context, t tasks.Target) error {
 
 func (p *previewing) tag(ctx context.Context, tag string) error {
 	for cursor := "0"; ; {
-		reply, err := listedScript.Run(ctx, p.a.cache, []string{p.a.index(p.Release, tag)},
-			p.a.tmpl.Prefix(p.Release), p.a.tmpl.Suffix(), cursor, slice, tag, p.a.companions(p.Release)).StringSlice()
+		found, next, err := p.a.listed(ctx, p.Release, tag, cursor)
 		if err != nil {
 			return err
 		}
-		if err := p.keys(ctx, reply[1:]); err != nil {
+		if err := p.keys(ctx, found); err != nil {
 			return err
 		}
-		if cursor = reply[0]; cursor == "0" {
+		if cursor = next; cursor == "0" {
 			return nil
 		}
 	}
 }
 
+// listed names the entries of one slice that a removal by tag would take; on a Cluster also those that
+// are not there.
+func (a *Applier) listed(ctx context.Context, release, tag, cursor string) (logical []string, next string, err error) {
+	if tasks.Sharded(a.cache) {
+		found, err := a.members(ctx, []string{a.index(release, tag)}, []string{cursor})
+		if err != nil {
+			return nil, "", err
+		}
+		return found[0].names, found[0].cursor, nil
+	}
+	reply, err := listedScript.Run(ctx, a.cache, []string{a.index(release, tag)},
+		a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, tag, a.tmpl.Prefix(release)+tasks.CompanionKey("")).StringSlice()
+	if err != nil {
+		return nil, "", err
+	}
+	return reply[1:], reply[0], nil
+}
+
 func (p *previewing) prefix(ctx context.Context, prefix string) error {
+	all, err := tasks.Primaries(ctx, p.a.cache)
+	if err != nil {
+		return err
+	}
+	for _, server := range all {
+		if err := p.prefixOn(ctx, server, prefix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *previewing) prefixOn(ctx context.Context, server redis.Cmdable, prefix string) error {
 	var page []string
-	it := p.a.cache.Scan(ctx, 0, p.a.tmpl.Match(p.Release, prefix), slice).Iterator()
+	it := server.Scan(ctx, 0, p.a.tmpl.Match(p.Release, prefix), slice).Iterator()
 	for it.Next(ctx) {
 		if logical, ok := p.a.tmpl.Logical(p.Release, it.Val()); ok {
 			if page = append(page, logical); len(page) == slice {

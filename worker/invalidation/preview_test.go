@@ -8,7 +8,11 @@ import (
 
 // TestPreview: it tells what an invalidation then removes, each entry once.
 func TestPreview(t *testing.T) {
-	s := newSite(t, "r1")
+	previews(newSite(t, "r1"))
+}
+
+func previews(s *site) {
+	s.Helper()
 	s.put("r1", "page:/a", "author:ann")
 	s.put("r1", "page:/b", "author:ann", "big")
 	s.put("r1", "nav:top")
@@ -21,16 +25,16 @@ func TestPreview(t *testing.T) {
 		bytes += s.rdb.MemoryUsage(ctx, s.tmpl.Key("r1", k)).Val()
 	}
 	if got.Release != "r1" || got.Entries != 3 || got.Bytes != bytes || len(got.Sample) != 3 {
-		t.Errorf("got %+v, want 3 entries of %d bytes", got, bytes)
+		s.Errorf("got %+v, want 3 entries of %d bytes", got, bytes)
 	}
 	n := s.record(targets...)
 	if _, err := s.apply.Sweep(ctx, 0); err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	if removed := s.applied(n).Namespaces["r1"]; removed != got.Entries {
-		t.Errorf("removed %d, previewed %d", removed, got.Entries)
+		s.Errorf("removed %d, previewed %d", removed, got.Entries)
 	}
 	if got, err := s.apply.Preview(ctx, "r1", targets); err != nil || got.Entries != 0 || got.Bytes != 0 {
-		t.Errorf("afterwards: %+v, %v", got, err)
+		s.Errorf("afterwards: %+v, %v", got, err)
 	}
 }

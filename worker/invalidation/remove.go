@@ -132,27 +132,25 @@ type tagSlice struct {
 
 // tagSlices removes one slice of each of the tags at these places.
 func (a *Applier) tagSlices(ctx context.Context, release string, tags, cursors []string, places []int) ([]tagSlice, error) {
-	run := func() ([]redis.Cmder, error) {
-		return a.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, i := range places {
-				tagScript.EvalSha(ctx, p, []string{a.index(release, tags[i])}, a.tagArgs(release, tags[i], cursors[i], 1)...)
-			}
-			return nil
-		})
-	}
-	replies, err := run()
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		if err := tagScript.Load(ctx, a.cache).Err(); err != nil {
-			return nil, err
+	if tasks.Sharded(a.cache) {
+		indexes, at := make([]string, len(places)), make([]string, len(places))
+		for j, i := range places {
+			indexes[j], at[j] = a.index(release, tags[i]), cursors[i]
 		}
-		replies, err = run()
+		return a.slicesApart(ctx, release, indexes, at, true)
 	}
+	replies := make([]*redis.Cmd, len(places))
+	err := a.pipelined(ctx, tagScript, func(p redis.Pipeliner) {
+		for j, i := range places {
+			replies[j] = tagScript.EvalSha(ctx, p, []string{a.index(release, tags[i])}, a.tagArgs(release, tags[i], cursors[i], 1)...)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	found := make([]tagSlice, len(replies))
-	for i, r := range replies {
-		if found[i], err = readTagSlice(r.(*redis.Cmd)); err != nil {
+	for j, r := range replies {
+		if found[j], err = readTagSlice(r); err != nil {
 			return nil, err
 		}
 	}
@@ -177,7 +175,7 @@ func readTagSlice(r *redis.Cmd) (tagSlice, error) {
 
 // tagArgs are the arguments of the tag script; mark is 1 when the members are the release's own.
 func (a *Applier) tagArgs(release, tag, cursor string, mark int) []any {
-	return []any{a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, mark, tag, a.companions(release)}
+	return []any{a.tmpl.Prefix(release), a.tmpl.Suffix(), cursor, slice, mark, tag, a.tmpl.Prefix(release) + tasks.CompanionKey("")}
 }
 
 // index returns the key of a tag's index.
@@ -185,20 +183,11 @@ func (a *Applier) index(release, tag string) string {
 	return a.tmpl.Key(release, tasks.TagIndex(tag))
 }
 
-// companions returns what stands before a logical key in the key of its companion, "" when there
-// are none.
-func (a *Applier) companions(release string) string {
-	if tasks.Sharded(a.cache) {
-		return ""
-	}
-	return a.tmpl.Prefix(release) + tasks.CompanionKey("")
-}
-
 // removeListed takes the entries that another namespace's index of a tag lists out of this one.
 func (a *Applier) removeListed(ctx context.Context, release, other, tag string) (int64, error) {
 	var removed int64
 	for cursor := "0"; ; {
-		s, err := readTagSlice(tagScript.Run(ctx, a.cache, []string{a.index(other, tag)}, a.tagArgs(release, tag, cursor, 0)...))
+		s, err := a.otherSlice(ctx, release, other, tag, cursor)
 		if err != nil {
 			return removed, err
 		}
@@ -208,4 +197,17 @@ func (a *Applier) removeListed(ctx context.Context, release, other, tag string) 
 			return removed, nil
 		}
 	}
+}
+
+// otherSlice does one slice of it.
+func (a *Applier) otherSlice(ctx context.Context, release, other, tag, cursor string) (tagSlice, error) {
+	index := a.index(other, tag)
+	if !tasks.Sharded(a.cache) {
+		return readTagSlice(tagScript.Run(ctx, a.cache, []string{index}, a.tagArgs(release, tag, cursor, 0)...))
+	}
+	one, err := a.slicesApart(ctx, release, []string{index}, []string{cursor}, false)
+	if err != nil {
+		return tagSlice{}, err
+	}
+	return one[0], nil
 }

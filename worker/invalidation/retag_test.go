@@ -170,7 +170,7 @@ func TestACopyLeavesItsCompanionBehind(t *testing.T) {
 	r := newRetagging(t)
 	r.put("one", time.Hour, "a")
 	r.put("two", time.Hour, "b")
-	r.must(r.ns.Copy(r.Context(), "r1", "r2", []string{""}, 0, func(namespace.CopySlice) error { return nil }))
+	r.must(r.ns.Copy(r.Context(), "r1", "r2", []string{""}, "", func(namespace.CopySlice) error { return nil }))
 	if n := r.rdb.Exists(r.Context(), r.tmpl.Key("r2", tasks.CompanionKey("k"))).Val(); n != 0 {
 		t.Error("the companion was copied")
 	}

@@ -32,6 +32,9 @@ func (w *work) readBig(ctx context.Context, key string) (e tasks.Entry, ok bool,
 			})
 			return err
 		}, key)
+		if w.cache.sharded && transient(err) {
+			break // a watched connection follows no redirection
+		}
 		if !errors.Is(err, redis.TxFailedErr) {
 			return e, ok, err
 		}
@@ -41,7 +44,7 @@ func (w *work) readBig(ctx context.Context, key string) (e tasks.Entry, ok bool,
 
 // readAtOnce reads a value of any size in one step.
 func (w *work) readAtOnce(ctx context.Context, key string) (e tasks.Entry, ok bool, err error) {
-	reply, err := w.eval(ctx, 1, readScript, []string{key}, int64(math.MaxInt64), 0)
+	reply, err := w.evalNamed(ctx, 1, readScript, []string{key}, int64(math.MaxInt64), 0)
 	if err != nil || len(reply) == 0 {
 		return e, false, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -13,7 +14,7 @@ import (
 
 // CopySlice tells of one slice of a copy.
 type CopySlice struct {
-	Next      uint64   // the cursor from which a later Copy goes on; 0 at the end
+	Next      string   // the cursor from which a later Copy goes on; "" at the end
 	Copied    int64    // entries copied
 	Skipped   int64    // entries outside the families
 	Existed   int64    // entries that the destination has already, and keeps
@@ -29,9 +30,11 @@ type CopySlice struct {
 // compressed goes unnoticed.
 //
 // Tags come along: dst's indexes get the members before any entry is copied and again at the
-// end, also when fn or the pacer ends the copy by an error. fn is called after each slice that found something and exactly once with Next = 0, at the
-// end; it may be called again for slices done before when the server has restarted.
-func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(CopySlice) error) (err error) {
+// end, also when fn or the pacer ends the copy by an error. fn is called after each slice that found
+// something, by one goroutine at a time, and exactly once with Next = "", at the end; it may be called
+// again for slices done before when a server has restarted, failed over or been given slots. A
+// cursor that cannot be understood is the beginning, as "" is.
+func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(CopySlice) error) (err error) {
 	defer wrap(&err, "copy", src)
 	if err := c.whole(src, dst); err != nil {
 		return err
@@ -43,11 +46,21 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	if err := cp.tags(ctx); err != nil {
 		return err
 	}
-	for s, err := range cp.slices(ctx, copyScript, nil, src, "", cursor, cp.args()...) {
+	if c.sharded {
+		return cp.everywhere(ctx, cursor, fn)
+	}
+	from, err := strconv.ParseUint(cursor, 10, 64)
+	if err != nil {
+		from = 0
+	}
+	for s, err := range cp.slices(ctx, copyScript, nil, src, "", from, cp.args()...) {
 		if err != nil {
 			return cp.refused(ctx, err)
 		}
-		out := CopySlice{Next: s.next}
+		var out CopySlice
+		if s.next != 0 {
+			out.Next = strconv.FormatUint(s.next, 10)
+		}
 		if err := cp.slice(ctx, s.reply, &out); err != nil {
 			return cp.refused(ctx, err)
 		}
@@ -59,7 +72,7 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 			continue
 		}
 		if err := fn(out); err != nil {
-			return cp.stop(ctx, s.next, err)
+			return cp.stop(ctx, s.next == 0, err)
 		}
 	}
 	return nil
@@ -81,20 +94,32 @@ func (c *Cache) CopyKeys(ctx context.Context, src, dst string, logical []string,
 	}
 	for len(logical) > 0 {
 		n := min(cp.count, len(logical))
-		reply, err := cp.later(ctx, logical[:n])
-		if err != nil {
+		var out CopySlice
+		if err := cp.named(ctx, logical[:n], &out); err != nil {
 			return cp.refused(ctx, err)
 		}
 		logical = logical[n:]
-		var out CopySlice
-		if err := cp.slice(ctx, reply, &out); err != nil {
-			return cp.refused(ctx, err)
-		}
 		if err := fn(out); err != nil {
-			return cp.stop(ctx, 1, err)
+			return cp.stop(ctx, false, err)
 		}
 	}
 	return cp.tags(ctx)
+}
+
+// named copies entries by their keys; by value on a Cluster, where they lie in any slot.
+func (cp copying) named(ctx context.Context, logical []string, out *CopySlice) error {
+	if cp.cache.sharded {
+		entries, err := cp.cache.Get(ctx, cp.src, logical)
+		if err != nil {
+			return err
+		}
+		return cp.store(ctx, entries, out)
+	}
+	reply, err := cp.later(ctx, logical)
+	if err != nil {
+		return err
+	}
+	return cp.slice(ctx, reply, out)
 }
 
 // tags carries the indexes' members that belong to the copy.
@@ -108,13 +133,13 @@ func (cp copying) refused(ctx context.Context, err error) error {
 	if !errors.Is(err, tasks.ErrRefused) {
 		return err
 	}
-	return cp.stop(ctx, 1, err)
+	return cp.stop(ctx, false, err)
 }
 
 // stop ends a copy early. What is copied may be all that ever will be, so its tags must be
-// complete.
-func (cp copying) stop(ctx context.Context, next uint64, cause error) error {
-	if next == 0 || ctx.Err() != nil {
+// complete; they are when it had ended already.
+func (cp copying) stop(ctx context.Context, over bool, cause error) error {
+	if over || ctx.Err() != nil {
 		return cause
 	}
 	if err := cp.tags(ctx); err != nil {
@@ -162,7 +187,7 @@ func (cp copying) args() []any {
 // slice adds a reply of the copy script to out, and copies what the script left to others.
 func (cp copying) slice(ctx context.Context, reply []any, out *CopySlice) error {
 	for {
-		var lists [4][]string // copied, referring, big, later
+		var lists [5][]string // copied, referring, big, later, elsewhere
 		for i := range lists {
 			keys, err := texts(reply[2+i])
 			if err != nil {
@@ -186,6 +211,9 @@ func (cp copying) slice(ctx context.Context, reply []any, out *CopySlice) error 
 				return fmt.Errorf("key %s: %w", tasks.Bytes(logical), err)
 			}
 		}
+		if cp.cache.sharded {
+			return cp.apart(ctx, lists[3], lists[4], out)
+		}
 		if len(lists[3]) == 0 {
 			return nil
 		}
@@ -202,7 +230,7 @@ func (cp copying) later(ctx context.Context, logical []string) ([]any, error) {
 	for i, l := range logical {
 		keys[i] = cp.cache.tmpl.Key(cp.src, l)
 	}
-	reply, err := cp.eval(ctx, len(keys), copyScript, keys, append([]any{0, "", 0}, cp.args()...)...)
+	reply, err := cp.evalNamed(ctx, len(keys), copyScript, keys, append([]any{0, "", 0}, cp.args()...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -220,13 +248,22 @@ func (cp copying) big(ctx context.Context, logical string, out *CopySlice) error
 		out.Referring = append(out.Referring, logical)
 		return nil
 	}
-	written, err := cp.writeNew(ctx, e)
+	return cp.writeOne(ctx, e, out)
+}
+
+// writeOne writes an entry by a command of its own, unless the destination has one.
+func (cp copying) writeOne(ctx context.Context, e tasks.Entry, out *CopySlice) error {
+	var written bool
+	err := cp.cache.patiently(ctx, func() (err error) {
+		written, err = cp.writeNew(ctx, e)
+		return err
+	})
 	switch {
 	case err != nil:
 		return err
 	case written:
 		out.Copied++
-		out.Keys = append(out.Keys, logical)
+		out.Keys = append(out.Keys, e.Key)
 	default:
 		out.Existed++
 	}

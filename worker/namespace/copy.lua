@@ -6,8 +6,9 @@
 --       4 bytes above which a value is big, 5 bytes after which the rest is left for later,
 --       6 the source's prefix, 7 the destination's prefix, 8 what reserved logical keys begin
 --       with, 9… logical prefixes of the entries to copy
--- Returns {next cursor, skipped, existed, {copied}, {referring}, {big}, {later}}: counts of
--- entries, lists of keys
+-- Returns {next cursor, skipped, existed, {copied}, {referring}, {big}, {later}, {elsewhere}}:
+-- counts of entries, lists of keys. Elsewhere are those whose copy this server cannot make: on a
+-- Cluster, where the copy belongs to another server or slot, or either's slot is being moved
 local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
 local from, to, reserved = ARGV[6], ARGV[7], ARGV[8]
 
@@ -54,23 +55,27 @@ if #KEYS == 0 then
 end
 
 local skipped, existed, used, full = 0, 0, 0, false
-local copied, referring, big, later = {}, {}, {}, {}
+local copied, referring, big, later, elsewhere = {}, {}, {}, {}, {}
 for _, key in ipairs(keys) do
-  local kind = full or redis.call('TYPE', key).ok
-  if not wanted(string.sub(key, #from + 1)) then
-    if not begins(key, from .. reserved) then skipped = skipped + 1 end
+  local logical = string.sub(key, #from + 1)
+  if not wanted(logical) then
+    if not begins(logical, reserved) then skipped = skipped + 1 end
   elseif full then
     later[#later + 1] = key
-  elseif kind ~= 'none' then
-    local value, weight
-    if kind == 'string' then
-      -- One call tells the value and that it is not too large: most entries are strings.
-      value = redis.call('GETRANGE', key, 0, ARGV[4])
+  else
+    -- One call tells that it is a string, its value, and that it is not too large: most entries are.
+    local value, kind, weight = redis.pcall('GETRANGE', key, 0, ARGV[4]), 'string', nil
+    if value == '' and redis.call('EXISTS', key) == 0 then
+      kind, weight = 'none', 0
+    elseif type(value) == 'string' then
       weight = #value
     else
+      kind, value = redis.call('TYPE', key).ok, nil
       weight = weigh(key, kind)
     end
-    if weight > limit then
+    if kind == 'none' then
+      -- It has gone since it was listed.
+    elseif weight > limit then
       big[#big + 1] = key
     elseif used > 0 and used + weight > budget then
       later[#later + 1] = key
@@ -79,12 +84,19 @@ for _, key in ipairs(keys) do
       used = used + weight
       if refers(key, kind, value) then
         referring[#referring + 1] = key
-      elseif redis.call('COPY', key, to .. string.sub(key, #from + 1)) == 1 then
-        copied[#copied + 1] = key
       else
-        existed = existed + 1
+        local done = redis.pcall('COPY', key, to .. logical)
+        if done == 1 then
+          copied[#copied + 1] = key
+        elseif done == 0 then
+          existed = existed + 1
+        elseif string.find(done.err, 'non local key', 1, true) then
+          elsewhere[#elsewhere + 1] = key
+        else
+          return done
+        end
       end
     end
   end
 end
-return { nextcursor, skipped, existed, copied, referring, big, later }
+return { nextcursor, skipped, existed, copied, referring, big, later, elsewhere }

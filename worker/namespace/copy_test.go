@@ -22,13 +22,13 @@ func total(t *testing.T, c *namespace.Cache, src, dst string, families ...string
 	t.Helper()
 	var sum namespace.CopySlice
 	ended := 0
-	err := c.Copy(ctxOf(t), src, dst, families, 0, func(s namespace.CopySlice) error {
+	err := c.Copy(ctxOf(t), src, dst, families, "", func(s namespace.CopySlice) error {
 		sum.Copied += s.Copied
 		sum.Skipped += s.Skipped
 		sum.Existed += s.Existed
 		sum.Referring = append(sum.Referring, s.Referring...)
 		sum.Keys = append(sum.Keys, s.Keys...)
-		if s.Next == 0 {
+		if s.Next == "" {
 			ended++
 		}
 		return nil
@@ -150,13 +150,13 @@ func TestCopyIndexesFirst(t *testing.T) {
 		}
 	}
 	late := 1000
-	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, 0, func(s namespace.CopySlice) error {
+	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, "", func(s namespace.CopySlice) error {
 		for _, key := range s.Keys {
 			var i int
 			if _, err := fmt.Sscanf(key, "k%d", &i); err != nil {
 				t.Fatal(err)
 			}
-			if i >= 1000 && s.Next != 0 {
+			if i >= 1000 && s.Next != "" {
 				continue // must be there at the end
 			}
 			if err := f.rdb.ZScore(ctxOf(t), f.tmpl.Key("r2", tasks.TagIndex(fmt.Sprint("t", i%3))), key).Err(); err != nil {
@@ -194,7 +194,7 @@ func TestStoppedCopyHasItsTags(t *testing.T) {
 		}
 	}
 	var copied []string
-	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, 0, func(s namespace.CopySlice) error {
+	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, "", func(s namespace.CopySlice) error {
 		for _, key := range s.Keys {
 			if strings.HasPrefix(key, "late") {
 				copied = append(copied, key)
@@ -250,7 +250,7 @@ func TestRefusedCopyHasItsTags(t *testing.T) {
 		}}
 	})
 	var copied []string
-	err := f.Copy(ctxOf(t), "r1", "r2", []string{"late"}, 0, func(s namespace.CopySlice) error {
+	err := f.Copy(ctxOf(t), "r1", "r2", []string{"late"}, "", func(s namespace.CopySlice) error {
 		copied = append(copied, s.Keys...)
 		return nil
 	})
@@ -271,7 +271,7 @@ func TestCopyResumes(t *testing.T) {
 	for i := range 400 {
 		f.set("r1", fmt.Sprint("k", i))
 	}
-	var cursor uint64
+	var cursor string
 	var copied int64
 	for {
 		err := f.Copy(ctxOf(t), "r1", "r2", []string{"k"}, cursor, func(s namespace.CopySlice) error {
@@ -280,7 +280,7 @@ func TestCopyResumes(t *testing.T) {
 			return errEnough
 		})
 		wantErr(t, "copy", err, errEnough)
-		if cursor == 0 {
+		if cursor == "" {
 			break
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -12,52 +13,11 @@ import (
 )
 
 const (
-	// purgePasses is how often a purge goes over the server before it concludes that someone
-	// keeps writing to the namespace.
-	purgePasses = 10
 	// removeBatch is how many named keys one pipeline holds.
 	removeBatch = 500
+	// keysTogether is how many keys one command of a sweep deletes: it costs as much as some keys do.
+	keysTogether = 1000
 )
-
-// SetFence says that only the holder of token may purge the release; "" lets nobody. It ends
-// another holder's purge: its next slice deletes nothing.
-func (c *Cache) SetFence(ctx context.Context, release, token string) (err error) {
-	defer wrap(&err, "fence", release)
-	if err := c.named(release); err != nil {
-		return err
-	}
-	if token == "" {
-		return c.client.Del(ctx, c.keys.Fence(release)).Err()
-	}
-	return c.client.Set(ctx, c.keys.Fence(release), token, 0).Err()
-}
-
-// Purge deletes the release's whole namespace, reserved keys included, and returns how many
-// keys went. Every deleting step checks that the release's fence holds token and else deletes
-// nothing more and returns ErrRefused. It returns nil only after a pass over the whole server
-// that found nothing left. progress, which may be nil, gets the number deleted so far.
-func (c *Cache) Purge(ctx context.Context, release, token string, progress func(deleted int64)) (deleted int64, err error) {
-	defer wrap(&err, "purge", release)
-	if err := c.whole(release); err != nil {
-		return 0, err
-	}
-	if token == "" {
-		return 0, fmt.Errorf("%w: an empty fence token", tasks.ErrInvalid)
-	}
-	w, fence := c.work(ctx, Work{Verb: verbDelete}), []string{c.keys.Fence(release)}
-	for range purgePasses {
-		n, err := w.sweep(ctx, release, "", fence, func(n int64) {
-			if progress != nil {
-				progress(deleted + n)
-			}
-		}, "", token)
-		deleted += n
-		if err != nil || n == 0 {
-			return deleted, err
-		}
-	}
-	return deleted, fmt.Errorf("%w: after %d passes keys still appear: stop what writes to the release, then purge again", tasks.ErrRefused, purgePasses)
-}
 
 // Unlink deletes the release's entries whose logical key begins with prefix ("" for all) and
 // returns how many went. Reserved keys stay.
@@ -69,29 +29,53 @@ func (c *Cache) Unlink(ctx context.Context, release, prefix string) (deleted int
 	if err := unreserved(prefix); err != nil {
 		return 0, err
 	}
-	return c.work(ctx, Work{Verb: verbDelete}).sweep(ctx, release, prefix, nil, func(int64) {}, c.tmpl.Prefix(release)+tasks.Reserved)
+	var mu sync.Mutex
+	err = c.everywhere(ctx, Work{Verb: verbDelete}, func(ctx context.Context, w *work) error {
+		return w.sweep(ctx, release, prefix, nil, func(n int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			deleted += n
+		}, c.tmpl.Prefix(release)+tasks.Reserved, c.together())
+	})
+	return deleted, err
 }
 
-// sweep runs the delete script over the release's keys under a logical prefix.
-func (w *work) sweep(ctx context.Context, release, prefix string, fence []string, progress func(int64), args ...any) (deleted int64, err error) {
+// together is how many keys one command may name: on a Cluster they would have to share a slot.
+func (c *Cache) together() int {
+	if c.sharded {
+		return 1
+	}
+	return keysTogether
+}
+
+// sweep runs the delete script over the release's keys under a logical prefix, and hands the number of
+// keys of each slice to count. A refusal of the script ends it, by an error that wraps errFence
+// or errProcess.
+func (w *work) sweep(ctx context.Context, release, prefix string, fence []string, count func(int64), args ...any) error {
 	for s, err := range w.slices(ctx, deleteScript, fence, release, prefix, 0, args...) {
 		if err != nil {
-			return deleted, err
+			return err
 		}
 		n, ok := s.reply[0].(int64)
-		if !ok {
-			return deleted, fmt.Errorf("delete: count is a %T", s.reply[0])
-		}
-		if n < 0 {
-			return deleted, fmt.Errorf("%w: the fence %q no longer lets this work delete: the release has been taken back, or another purge of it runs", tasks.ErrRefused, fence[0])
-		}
-		if n > 0 {
-			deleted += n
-			progress(deleted)
+		switch {
+		case !ok:
+			return fmt.Errorf("delete: count is a %T", s.reply[0])
+		case n == otherToken:
+			return errFence
+		case n == otherProcess:
+			return ErrFenceLost
+		case n > 0:
+			count(n)
 		}
 	}
-	return deleted, nil
+	return nil
 }
+
+// What the delete script returns for a count when it deletes nothing.
+const (
+	otherToken   = -1
+	otherProcess = -2
+)
 
 // Remove deletes the named entries, logical keys, and returns how many there were.
 func (c *Cache) Remove(ctx context.Context, release string, keys []string) (removed int64, err error) {

@@ -35,6 +35,9 @@ func TestPurgeTakesAllOfOneNamespace(t *testing.T) {
 				t.Errorf("neighbour %s has %d entries left of %d", release, got, len(oddKeys))
 			}
 		}
+		if err := f.SetFence(ctxOf(t), "r1", "mine"); err != nil {
+			t.Fatal(err)
+		}
 		if n, err := f.Purge(ctxOf(t), "r1", "mine", nil); n != 0 || err != nil {
 			t.Errorf("again: %d, %v; want nothing to do", n, err)
 		}
@@ -129,14 +132,22 @@ func TestPurgeSurvivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	restarted := false
-	_, err := f.Purge(ctxOf(t), "r1", "mine", func(n int64) {
+	progress := func(n int64) {
 		if n > 100 && !restarted {
 			restarted = true
 			server.Restart()
 		}
-	})
-	if err != nil || !restarted {
-		t.Fatalf("purge: %v, restarted: %v", err, restarted)
+	}
+	n, err := f.Purge(ctxOf(t), "r1", "mine", progress)
+	wantErr(t, "a server that may have forgotten another's fence", err, namespace.ErrFenceLost)
+	if left := len(f.all("r1")); int64(left) != 500-n || n < 100 {
+		t.Errorf("deleted %d of 500, %d are left", n, left)
+	}
+	if err := f.SetFence(ctxOf(t), "r1", "mine again"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Purge(ctxOf(t), "r1", "mine again", progress); err != nil {
+		t.Fatal(err)
 	}
 	f.same("r1", nil)
 }

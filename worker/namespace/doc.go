@@ -61,7 +61,7 @@
 //
 // # Cluster
 //
-// Work on named keys (Put, Write, Remove, Lookup) runs on any client, but for collections that take
-// more than one step to write. What scans is refused on a Redis Cluster or ring, where
-// one SCAN does not see all keys.
+// What scans goes over all primaries in parallel, and once more over those that may have been given keys
+// meanwhile. Work on named keys (Put, Write, Remove, Lookup) runs on any client. What scans is refused on a
+// ring of servers that know nothing of one another.
 package namespace

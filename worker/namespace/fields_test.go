@@ -49,7 +49,7 @@ func TestFieldExpiries(t *testing.T) {
 	}
 	f.same("r1", want)
 	var copied int64
-	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, 0, func(s namespace.CopySlice) error {
+	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, "", func(s namespace.CopySlice) error {
 		copied += s.Copied
 		return nil
 	})

@@ -63,7 +63,7 @@ type Cache struct {
 	tmpl    tasks.Template
 	keys    tasks.Keys
 	pace    Pace
-	sharded bool // no single SCAN sees all keys
+	sharded bool // it is a Redis Cluster: no single SCAN sees all keys
 }
 
 // New returns access to the namespaces that tmpl makes in the cache Redis. A nil pace means full
@@ -99,8 +99,8 @@ func (c *Cache) named(releases ...string) error {
 
 // whole reports why work on the releases' whole namespaces is impossible.
 func (c *Cache) whole(releases ...string) error {
-	if c.sharded {
-		return fmt.Errorf("%w: the cache Redis is a cluster: work on whole namespaces needs a single server or a Sentinel group (STOKER_CACHE_URL)", tasks.ErrInvalid)
+	if _, ring := c.client.(*redis.Ring); ring {
+		return fmt.Errorf("%w: the cache Redis is a ring of servers that know nothing of one another: work on whole namespaces needs a single server, a Sentinel group or a Cluster", tasks.ErrInvalid)
 	}
 	return c.named(releases...)
 }
@@ -148,6 +148,12 @@ var carrySource string
 //go:embed prune.lua
 var pruneSource string
 
+//go:embed rescore.lua
+var rescoreSource string
+
+//go:embed unfence.lua
+var unfenceSource string
+
 //go:embed use.lua
 var useSource string
 
@@ -157,6 +163,8 @@ var (
 	knowsScript    = redis.NewScript(fieldsSource + knowsSource)
 	writeScript    = redis.NewScript(writeSource)
 	hashScript     = redis.NewScript(hashSource)
+	newScript      = redis.NewScript(unlessThere + writeSource)
+	newHashScript  = redis.NewScript(unlessThere + hashSource)
 	copyScript     = redis.NewScript(copySource)
 	deleteScript   = redis.NewScript(deleteSource)
 	usageScript    = redis.NewScript(usageSource)
@@ -164,12 +172,18 @@ var (
 	carryScript    = redis.NewScript(carrySource)
 	useScript      = redis.NewScript(useSource)
 	pruneScript    = redis.NewScript(tasks.CompanionLua + pruneSource)
+	rescoreScript  = redis.NewScript(rescoreSource)
+	unfenceScript  = redis.NewScript(unfenceSource)
 )
 
-// load makes the scripts known to the server.
-func (c *Cache) load(ctx context.Context) error {
-	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, copyScript, deleteScript, usageScript, listScript, carryScript, useScript, pruneScript} {
-		if err := s.Load(ctx, c.client).Err(); err != nil {
+// unlessThere makes a script that replaces a key one that leaves it alone, and returns 0, when it
+// exists.
+const unlessThere = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
+
+// load makes the scripts known to a server, or to all of a Cluster.
+func (c *Cache) load(ctx context.Context, on redis.Scripter) error {
+	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, newScript, newHashScript, copyScript, deleteScript, usageScript, listScript, carryScript, useScript, pruneScript, rescoreScript, unfenceScript, clockScript} {
+		if err := s.Load(ctx, on).Err(); err != nil {
 			return fmt.Errorf("load scripts: %w", err)
 		}
 	}

@@ -41,21 +41,30 @@ func template(t testing.TB, text string) tasks.Template {
 type fixture struct {
 	*namespace.Cache
 	t    testing.TB
-	rdb  *redis.Client
+	rdb  redis.UniversalClient
 	tmpl tasks.Template
 	keys tasks.Keys
 	slop int64 // milliseconds by which the server itself misses an expiry
 }
 
-func on(t testing.TB, rdb *redis.Client) fixture {
+func on(t testing.TB, rdb redis.UniversalClient) fixture {
 	t.Helper()
-	f := fixture{t: t, rdb: rdb, tmpl: template(t, tasks.DefaultTemplate), keys: tasks.KeysOf("site")}
+	return with(t, rdb, tasks.DefaultTemplate)
+}
+
+func with(t testing.TB, rdb redis.UniversalClient, tmpl string) fixture {
+	t.Helper()
+	f := fixture{t: t, rdb: rdb, tmpl: template(t, tmpl), keys: tasks.KeysOf("site")}
 	f.Cache = namespace.New(rdb, f.tmpl, f.keys, nil)
 	return f
 }
 
-// servers runs a test on a real server and on an embedded one.
+// servers runs a test on a real server and on an embedded one, or on the Cluster of TestOnCluster.
 func servers(t *testing.T, test func(t *testing.T, f fixture)) {
+	if onCluster != nil {
+		test(t, onCluster(t))
+		return
+	}
 	t.Run("redis", func(t *testing.T) { test(t, on(t, redistest.Start(t).Client)) })
 	t.Run("mini", func(t *testing.T) {
 		f := on(t, redistest.Mini(t))
@@ -198,9 +207,9 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	wantErr(t, "unlink reserved", err, tasks.ErrInvalid)
 	_, err = f.Remove(ctx, "r1", []string{"k", "#tag:x"})
 	wantErr(t, "remove reserved", err, tasks.ErrInvalid)
-	wantErr(t, "copy to itself", f.Copy(ctx, "r1", "r1", []string{""}, 0, nil), tasks.ErrInvalid)
-	wantErr(t, "copy nothing", f.Copy(ctx, "r1", "r2", nil, 0, nil), tasks.ErrInvalid)
-	wantErr(t, "copy reserved", f.Copy(ctx, "r1", "r2", []string{"#tag:"}, 0, nil), tasks.ErrInvalid)
+	wantErr(t, "copy to itself", f.Copy(ctx, "r1", "r1", []string{""}, "", nil), tasks.ErrInvalid)
+	wantErr(t, "copy nothing", f.Copy(ctx, "r1", "r2", nil, "", nil), tasks.ErrInvalid)
+	wantErr(t, "copy reserved", f.Copy(ctx, "r1", "r2", []string{"#tag:"}, "", nil), tasks.ErrInvalid)
 	put := namespace.Put{Entry: tasks.Entry{Key: "#lease:k", Type: tasks.EntryString}}
 	wantErr(t, "put reserved", f.Put(ctx, "r1", []namespace.Put{put}), tasks.ErrInvalid)
 	wantErr(t, "write nonsense", f.Write(ctx, "r1", []tasks.Entry{{Key: "k", Type: "jelly"}}), tasks.ErrInvalid)
@@ -209,10 +218,10 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	empty := namespace.New(f.rdb, tasks.Template{}, f.keys, nil)
 	_, err = empty.Unlink(ctx, "r1", "")
 	wantErr(t, "no template", err, tasks.ErrInvalid)
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
-	defer func() { _ = cluster.Close() }()
-	_, err = namespace.New(cluster, f.tmpl, f.keys, nil).Usage(ctx, "r1")
-	wantErr(t, "cluster", err, tasks.ErrInvalid)
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": "127.0.0.1:1"}})
+	defer func() { _ = ring.Close() }()
+	_, err = namespace.New(ring, f.tmpl, f.keys, nil).Usage(ctx, "r1")
+	wantErr(t, "ring", err, tasks.ErrInvalid)
 	if !f.exists("r1", "k") {
 		t.Error("a refused call deleted an entry")
 	}

@@ -17,8 +17,8 @@ import (
 var ErrRestarted = errors.New("the cache Redis restarted, or another took its place, while it was read")
 
 // Read hands out the release's namespace slice by slice: first the entries, then the tag indexes;
-// other reserved keys are left out. An entry may come twice, and all of them do when the server
-// restarts. The namespace may change meanwhile, yet each value is one that the key held at one moment,
+// other reserved keys are left out. fn is called by one goroutine at a time. An entry may come twice, and
+// all of them do when the server restarts. The namespace may change meanwhile, yet each value is one that the key held at one moment,
 // however large it is. And because a writer lists an entry before it sets it, every entry handed out is
 // in the indexes that follow.
 func (c *Cache) Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error {
@@ -32,8 +32,8 @@ func (c *Cache) Read(ctx context.Context, release string, fn func(entries []task
 
 // ReadFrom reads like Read, from a cursor on: "" for the beginning. With each slice comes the cursor
 // from which a later ReadFrom goes on behind it, by which no entry is missed that is there throughout;
-// "" where none can go on just there.
-// A server that restarts, before it or under way, is ErrRestarted.
+// "" where none can go on just there. A server that restarts, before it or under way, is
+// [ErrRestarted]; on a Cluster what it holds is read again.
 func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(entries []tasks.Entry, next string) error) (err error) {
 	defer wrap(&err, "read", release)
 	if err := c.whole(release); err != nil {
@@ -43,9 +43,27 @@ func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(en
 	if err != nil {
 		return err
 	}
+	if c.sharded {
+		return c.readApart(ctx, release, pass, at, fn)
+	}
+	from, err := strconv.ParseUint(at, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%w (cursor %q)", ErrRestarted, cursor)
+	}
 	r := reading{list: c.work(ctx, Work{Verb: verbList}), work: c.work(ctx, Work{Verb: verbRead}), release: release}
-	for ; pass < len(readPasses); pass, at = pass+1, 0 {
-		if err := r.read(ctx, pass, at, fn); err != nil {
+	for ; pass < len(readPasses); pass, from = pass+1, 0 {
+		err := r.read(ctx, pass, from, func(p parsed) error {
+			switch {
+			case len(p.entries) == 0:
+				return nil
+			case !p.whole:
+				return fn(p.entries, "")
+			case p.next == 0:
+				return fn(p.entries, readCursor(pass+1, "0"))
+			}
+			return fn(p.entries, readCursor(pass, strconv.FormatUint(p.next, 10)))
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -61,18 +79,18 @@ var readPasses = [...]struct {
 	{tasks.TagPrefix(), func(logical string) bool { _, ok := tasks.TagOf(logical); return ok }},
 }
 
-// readCursor writes where a reading goes on: the number of its pass, a dot, the cursor of the SCAN.
-func readCursor(pass int, at uint64) string { return fmt.Sprintf("%d.%d", pass, at) }
+// readCursor writes where a reading goes on: the number of its pass, a dot, and the cursor of the SCAN
+// or the position on a Cluster.
+func readCursor(pass int, at string) string { return fmt.Sprintf("%d.%s", pass, at) }
 
-func parseReadCursor(s string) (pass int, at uint64, err error) {
+func parseReadCursor(s string) (pass int, at string, err error) {
 	if s == "" {
-		return 0, 0, nil
+		return 0, "0", nil
 	}
-	before, after, _ := strings.Cut(s, ".")
-	pass, passErr := strconv.Atoi(before)
-	at, atErr := strconv.ParseUint(after, 10, 64)
-	if passErr != nil || atErr != nil || pass < 0 || pass > len(readPasses) {
-		return 0, 0, fmt.Errorf("%w (cursor %q)", ErrRestarted, s)
+	before, at, _ := strings.Cut(s, ".")
+	pass, err = strconv.Atoi(before)
+	if err != nil || pass < 0 || pass > len(readPasses) {
+		return 0, "", fmt.Errorf("%w (cursor %q)", ErrRestarted, s)
 	}
 	return pass, at, nil
 }
@@ -86,15 +104,12 @@ type reading struct {
 }
 
 // read does one pass of a reading, from a SCAN's cursor on.
-func (r reading) read(ctx context.Context, pass int, at uint64, fn func([]tasks.Entry, string) error) error {
-	for s, err := range ahead(r.values(ctx, pass, at)) {
+func (r reading) read(ctx context.Context, pass int, at uint64, fn func(parsed) error) error {
+	for p, err := range ahead(r.values(ctx, pass, at)) {
 		if err != nil {
 			return err
 		}
-		if len(s.entries) == 0 {
-			continue
-		}
-		if err := fn(s.entries, s.next); err != nil {
+		if err := fn(p); err != nil {
 			return err
 		}
 	}
@@ -104,7 +119,8 @@ func (r reading) read(ctx context.Context, pass int, at uint64, fn func([]tasks.
 // parsed is a part of a reading.
 type parsed struct {
 	entries []tasks.Entry
-	next    string // the cursor behind them; "" in the middle of what was listed in one step
+	next    uint64 // the cursor behind what was listed in one step, 0 at the end
+	whole   bool   // these are the last of that step: a reading may go on from next
 }
 
 // values reads the listed keys of a pass in slices.
@@ -113,13 +129,11 @@ func (r reading) values(ctx context.Context, pass int, at uint64) iter.Seq2[pars
 		for l, err := range ahead(r.list.keys(ctx, r.release, pass, at)) {
 			for len(l.keys) > 0 && err == nil {
 				n := min(max(r.count, 1), len(l.keys))
-				var p parsed
+				p := parsed{next: l.next, whole: n == len(l.keys)}
 				if p.entries, err = r.entries(ctx, r.release, l.keys[:n]); err != nil {
 					break
 				}
-				if l.keys = l.keys[n:]; len(l.keys) == 0 {
-					p.next = l.next
-				}
+				l.keys = l.keys[n:]
 				if !yield(p, nil) {
 					return
 				}
@@ -135,7 +149,7 @@ func (r reading) values(ctx context.Context, pass int, at uint64) iter.Seq2[pars
 // listed is what one step of a SCAN found.
 type listed struct {
 	keys []string // as the server has them
-	next string   // the cursor behind them
+	next uint64   // the cursor behind them, 0 at the end
 }
 
 // keys lists what a pass keeps of the keys of a release.
@@ -143,8 +157,8 @@ func (w *work) keys(ctx context.Context, release string, pass int, at uint64) it
 	p := readPasses[pass]
 	return func(yield func(listed, error) bool) {
 		for s, err := range w.slices(ctx, listScript, nil, release, p.prefix, at) {
-			var l listed
-			if err == nil && s.restarted {
+			l := listed{next: s.next}
+			if err == nil && s.restarted && w.shard == nil {
 				err = ErrRestarted
 			}
 			if err == nil {
@@ -154,9 +168,6 @@ func (w *work) keys(ctx context.Context, release string, pass int, at uint64) it
 				logical, ok := w.cache.tmpl.Logical(release, key)
 				return !ok || !p.kept(logical)
 			})
-			if l.next = readCursor(pass, s.next); s.next == 0 {
-				l.next = readCursor(pass+1, 0)
-			}
 			if !yield(l, err) || err != nil {
 				return
 			}
@@ -166,8 +177,16 @@ func (w *work) keys(ctx context.Context, release string, pass int, at uint64) it
 
 // entries reads keys of a release. Those that have gone are left out.
 func (w *work) entries(ctx context.Context, release string, keys []string) (out []tasks.Entry, err error) {
+	all := len(keys)
+	if !w.cache.sharded && !w.mixed { // on a Cluster a transaction's keys are of one slot
+		if out, keys, err = w.strings(ctx, release, keys); err != nil {
+			return nil, err
+		}
+	}
+	defer func() { w.mixed = 2*small(out) < all }()
+	var elsewhere []string
 	for len(keys) > 0 {
-		reply, err := w.eval(ctx, len(keys), readScript, keys, bigValue, sliceBytes)
+		reply, err := w.items(ctx, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -182,6 +201,8 @@ func (w *work) entries(ctx context.Context, release string, keys []string) (out 
 				big = append(big, item.key)
 			case item.left == leftLater: // each call reads at least one
 				later = append(later, item.key)
+			case item.left == leftElsewhere:
+				elsewhere = append(elsewhere, item.key)
 			case item.gone():
 			default:
 				item.Key, _ = w.cache.tmpl.Logical(release, item.key)
@@ -200,13 +221,31 @@ func (w *work) entries(ctx context.Context, release string, keys []string) (out 
 		}
 		keys = later
 	}
-	return out, nil
+	if len(elsewhere) == 0 {
+		return out, nil
+	}
+	anywhere := *w
+	anywhere.shard = nil
+	rest, err := anywhere.entries(ctx, release, elsewhere)
+	return append(out, rest...), err
+}
+
+// items runs the read script on keys.
+func (w *work) items(ctx context.Context, keys []string) ([]any, error) {
+	switch {
+	case w.shard != nil:
+		return w.eval(ctx, len(keys), readScript, nil, arguments(keys, bigValue, sliceBytes)...)
+	case w.cache.sharded:
+		return w.onebyone(ctx, keys)
+	}
+	return w.eval(ctx, len(keys), readScript, keys, bigValue, sliceBytes)
 }
 
 // Why the read script left an item out.
 const (
-	leftBig   = "big"
-	leftLater = "later"
+	leftBig       = "big"
+	leftLater     = "later"
+	leftElsewhere = "elsewhere"
 )
 
 // item is one item of the read script's reply: an entry, or why it was left out.

@@ -1,6 +1,7 @@
 -- Reads keys: types, expiries and values. (fields.lua stands before it.)
--- KEYS: the keys to read
--- ARGV: 1 bytes above which a value is 'big', 2 bytes after which the rest is 'later'
+-- KEYS: the keys to read; none where a Cluster's server is to read keys of several of its slots
+-- ARGV: 1 bytes above which a value is 'big', 2 bytes after which the rest is 'later', 3… the keys
+--       to read instead of KEYS
 -- Returns {item, …}, nothing of keys that there are none of; an item is one of
 --   {key, type, expiry, value}  expiry in Unix ms, -1 for never; value a string or the
 --                               collection's items, a DUMP payload for types not listed here
@@ -8,6 +9,7 @@
 --                               expiry in Unix ms, -1 for never
 --   {key, 'big'}                left out: to be read in chunks
 --   {key, 'later'}              left out: to be read by another call
+--   {key, 'elsewhere'}          left out: its slot is being moved to another server, or has been
 local limit, budget = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local read = {
@@ -37,11 +39,21 @@ local function weigh(key, kind)
   return math.max(bytes, 512 * redis.call(count[kind], key))
 end
 
+local keys = KEYS
+if #KEYS == 0 then
+  keys = {}
+  for i = 3, #ARGV do keys[i - 2] = ARGV[i] end
+end
+
 local out, used, full = {}, 0, false
-for _, key in ipairs(KEYS) do
-  local kind = full or redis.call('TYPE', key).ok
+for _, key in ipairs(keys) do
+  local found = full or redis.pcall('TYPE', key)
+  local kind = not full and found.ok
   if full then
     out[#out + 1] = { key, 'later' }
+  elseif found.err then
+    if not string.find(found.err, 'non local key', 1, true) then return found end
+    out[#out + 1] = { key, 'elsewhere' }
   elseif kind ~= 'none' then
     local value, weight
     if kind == 'string' then

@@ -191,7 +191,7 @@ func TestBigValues(t *testing.T) {
 	diff(t, "entries", f.all("r1"), canonical(want))
 
 	var copied int64
-	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, 0, func(s namespace.CopySlice) error {
+	err := f.Copy(ctxOf(t), "r1", "r2", []string{""}, "", func(s namespace.CopySlice) error {
 		copied += s.Copied
 		return nil
 	})
@@ -210,7 +210,7 @@ func TestBigValues(t *testing.T) {
 }
 
 // calls returns how often the server has run a command.
-func calls(t *testing.T, rdb *redis.Client, name string) int {
+func calls(t *testing.T, rdb redis.UniversalClient, name string) int {
 	t.Helper()
 	stats, err := rdb.Info(ctxOf(t), "commandstats").Result()
 	if err != nil {

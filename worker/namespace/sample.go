@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -26,7 +27,22 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 	if err := c.whole(release); err != nil {
 		return nil, err
 	}
-	w := c.work(ctx, Work{Verb: verbCount})
+	if c.sharded {
+		keys, err = c.sampleApart(ctx, release, n)
+	} else {
+		keys, err = c.work(ctx, Work{Verb: verbCount}).sample(ctx, release, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A slot of the table that holds several keys (Valkey from 8 on) has them in one order always.
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	return keys[:min(n, len(keys))], nil
+}
+
+// sample returns n keys of one server or some more, fewer only when it finds no more.
+func (w *work) sample(ctx context.Context, release string, n int) (keys []string, err error) {
+	c := w.cache
 	pattern := c.tmpl.Match(release, "")
 	seen := make(map[string]bool, n)
 	// From the random place to the table's end, then from its beginning: at the latest what came
@@ -61,9 +77,7 @@ func (c *Cache) Sample(ctx context.Context, release string, n int) (keys []strin
 		wrapped = wrapped || next == 0
 		at = next
 	}
-	// A slot of the table that holds several keys (Valkey from 8 on) has them in one order always.
-	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	return keys[:min(n, len(keys))], nil
+	return keys, nil
 }
 
 // Get reads the release's entries under logical keys. Those that there are none of are left out;
@@ -101,27 +115,30 @@ func (c *Cache) TagsOf(ctx context.Context, release string, logical []string, no
 		return tags, nil
 	}
 	seen := map[string]bool{} // SCAN may return a key twice
-	w := c.work(ctx, Work{Verb: verbTags})
-	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
-		if err != nil {
-			return nil, err
-		}
-		indexes, err := texts(s.reply)
-		if err != nil {
-			return nil, err
-		}
-		for batch := range slices.Chunk(indexes, indexBatch) {
-			if err := w.listed(ctx, release, batch, logical, now, seen, tags); err != nil {
-				return nil, err
+	var mu sync.Mutex
+	err = c.everywhere(ctx, Work{Verb: verbTags}, func(ctx context.Context, w *work) error {
+		for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
+			if err != nil {
+				return err
+			}
+			indexes, err := texts(s.reply)
+			if err != nil {
+				return err
+			}
+			for batch := range slices.Chunk(indexes, indexBatch) {
+				if err := w.listed(ctx, release, batch, logical, now, &mu, seen, tags); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	return tags, nil
+		return nil
+	})
+	return tags, err
 }
 
 // listed adds to tags what some indexes list of the logical keys, also members that are marked as
 // gone. Its sizes are those of the members whose entries have not expired.
-func (w *work) listed(ctx context.Context, release string, indexes, logical []string, now time.Time, seen map[string]bool, tags map[string][]TagSize) error {
+func (w *work) listed(ctx context.Context, release string, indexes, logical []string, now time.Time, mu *sync.Mutex, seen map[string]bool, tags map[string][]TagSize) error {
 	scores, sizes := make([]*redis.Cmd, len(indexes)), make([]*redis.IntCmd, len(indexes))
 	err := w.run(ctx, w.cache.client, len(indexes)*len(logical), func(p redis.Pipeliner) {
 		for i, index := range indexes {
@@ -136,6 +153,8 @@ func (w *work) listed(ctx context.Context, release string, indexes, logical []st
 	if err != nil {
 		return err
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	for i, index := range indexes {
 		own, _ := w.cache.tmpl.Logical(release, index)
 		tag, ok := tasks.TagOf(own)

@@ -116,7 +116,7 @@ func TestWorkThatAddsSaysSo(t *testing.T) {
 	for _, err := range []error{
 		f.Write(ctx, "r1", []tasks.Entry{entry}),
 		f.Put(ctx, "r1", []namespace.Put{{Entry: entry, Tags: []string{"t"}}}),
-		f.Copy(ctx, "r1", "r2", []string{""}, 0, func(namespace.CopySlice) error { return nil }),
+		f.Copy(ctx, "r1", "r2", []string{""}, "", func(namespace.CopySlice) error { return nil }),
 		f.Read(ctx, "r1", func([]tasks.Entry) error { return nil }),
 		f.SetFence(ctx, "r2", "token"),
 	} {

@@ -36,6 +36,9 @@ func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (d
 	if err := c.whole(release); err != nil {
 		return 0, err
 	}
+	if c.sharded {
+		return c.indexesApart(ctx, release, Work{Verb: verbPrune}, pruning{c, release, now}.members)
+	}
 	w := c.work(ctx, Work{Verb: verbPrune})
 	return w.indexes(ctx, release, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		return pruneScript.EvalSha(ctx, p, []string{c.tmpl.Key(release, tasks.TagIndex(tag))},
@@ -49,9 +52,6 @@ func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (d
 // invalidation. An entry that dst has from elsewhere may thereby get a tag too many.
 func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
 	defer wrap(&err, "copy tags of", src)
-	if c.sharded {
-		return nil // no copy was begun there
-	}
 	if err := c.whole(src, dst); err != nil {
 		return err
 	}
@@ -62,6 +62,10 @@ func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
 // among the works that must end before the server is full: without their tags, entries that were
 // copied before that could not be invalidated.
 func (c *Cache) carryTags(ctx context.Context, src, dst string, families []string) error {
+	if c.sharded {
+		_, err := c.indexesApart(ctx, src, Work{Verb: verbTags}, carrying{c, src, dst, families}.members)
+		return wrapTags(err)
+	}
 	tmpl := c.tmpl
 	_, err := c.work(ctx, Work{Verb: verbTags}).indexes(ctx, src, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		args := []any{cursor, count, tmpl.Prefix(src), tmpl.Prefix(dst), tmpl.Suffix()}
@@ -71,6 +75,10 @@ func (c *Cache) carryTags(ctx context.Context, src, dst string, families []strin
 		keys := []string{tmpl.Key(src, tasks.TagIndex(tag)), tmpl.Key(dst, tasks.TagIndex(tag))}
 		return carryScript.EvalSha(ctx, p, keys, args...)
 	})
+	return wrapTags(err)
+}
+
+func wrapTags(err error) error {
 	if err != nil {
 		return fmt.Errorf("carry tag indexes: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -46,31 +47,66 @@ func (c *Cache) UsageOf(ctx context.Context, release string, families []string) 
 	for _, f := range families {
 		args = append(args, c.tmpl.Prefix(release)+f)
 	}
-	var weighed, bytes, others, skipped int64
-	w := c.work(ctx, Work{Verb: verbCount})
+	var mu sync.Mutex
+	parts := map[string]*count{} // by server: one that is gone through again counts once
+	err = c.everywhere(ctx, Work{Verb: verbCount}, func(ctx context.Context, w *work) error {
+		n, err := w.usage(ctx, release, args)
+		mu.Lock()
+		defer mu.Unlock()
+		parts[w.name()] = n
+		return err
+	})
+	if err != nil {
+		return Usage{}, err
+	}
+	var sum count
+	for _, n := range parts {
+		sum.entries, sum.weighed, sum.bytes = sum.entries+n.entries, sum.weighed+n.weighed, sum.bytes+n.bytes
+		sum.others, sum.skipped, sum.reserved = sum.others+n.others, sum.skipped+n.skipped, sum.reserved+n.reserved
+		sum.sample = append(sum.sample, n.sample...)
+	}
+	return sum.usage(), nil
+}
+
+// count is what usage.lua counts of a namespace.
+type count struct {
+	entries, weighed, bytes, others, skipped, reserved int64
+	sample                                             []string
+}
+
+// usage counts what one server has.
+func (w *work) usage(ctx context.Context, release string, args []any) (*count, error) {
+	var u count
 	for s, err := range w.slices(ctx, usageScript, nil, release, "", 0, args...) {
 		if err != nil {
-			return Usage{}, err
+			return &u, err
 		}
-		for i, sum := range []*int64{&u.Entries, &weighed, &bytes, &others, &skipped, &u.Reserved} {
+		for i, sum := range []*int64{&u.entries, &u.weighed, &u.bytes, &u.others, &u.skipped, &u.reserved} {
 			n, ok := s.reply[i].(int64)
 			if !ok {
-				return Usage{}, fmt.Errorf("usage: count is a %T", s.reply[i])
+				return &u, fmt.Errorf("usage: count is a %T", s.reply[i])
 			}
 			*sum += n
 		}
-		if u.Sample, err = c.sample(u.Sample, release, s.reply[6:]); err != nil {
-			return Usage{}, err
+		if u.sample, err = w.cache.sample(u.sample, release, s.reply[6:]); err != nil {
+			return &u, err
 		}
 	}
-	if weighed > 0 {
-		u.Bytes = int64(float64(bytes) / float64(weighed) * float64(u.Entries))
+	return &u, nil
+}
+
+// usage estimates the memory of what was counted.
+func (n count) usage() Usage {
+	u := Usage{Entries: n.entries, Reserved: n.reserved, Sample: n.sample[:min(usageSample, len(n.sample))]}
+	if n.weighed > 0 {
+		u.Bytes = int64(float64(n.bytes) / float64(n.weighed) * float64(n.entries))
 	}
-	if skipped > 0 {
-		others = int64(float64(others) * float64(u.Entries) / float64(u.Entries+skipped))
+	others := n.others
+	if n.skipped > 0 {
+		others = int64(float64(others) * float64(n.entries) / float64(n.entries+n.skipped))
 	}
 	u.Bytes += others
-	return u, nil
+	return u
 }
 
 // sample adds keys to a sample that has room for them.

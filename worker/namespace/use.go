@@ -3,6 +3,7 @@ package namespace
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
@@ -16,29 +17,35 @@ type Use struct {
 }
 
 // Uses tells of every entry of the release how much it is used, a slice at a time; counted says
-// that Freq is known, otherwise Idle is. To ask is no use. An entry may come twice.
+// that Freq is known, otherwise Idle is. To ask is no use. An entry may come twice. fn is called by one
+// goroutine at a time.
 func (c *Cache) Uses(ctx context.Context, release string, fn func(counted bool, uses []Use) error) (err error) {
 	defer wrap(&err, "look at uses of", release)
 	if err := c.whole(release); err != nil {
 		return err
 	}
-	w := c.work(ctx, Work{Verb: verbCount})
-	for s, err := range w.slices(ctx, useScript, nil, release, "", 0, c.tmpl.Prefix(release)+tasks.Reserved) {
-		if err != nil {
-			return err
+	var mu sync.Mutex
+	return c.everywhere(ctx, Work{Verb: verbCount}, func(ctx context.Context, w *work) error {
+		for s, err := range w.slices(ctx, useScript, nil, release, "", 0, c.tmpl.Prefix(release)+tasks.Reserved) {
+			if err != nil {
+				return err
+			}
+			counted, uses, err := c.uses(release, s.reply)
+			if err != nil {
+				return err
+			}
+			if len(uses) == 0 {
+				continue
+			}
+			mu.Lock()
+			err = fn(counted, uses)
+			mu.Unlock()
+			if err != nil {
+				return end(err)
+			}
 		}
-		counted, uses, err := c.uses(release, s.reply)
-		if err != nil {
-			return err
-		}
-		if len(uses) == 0 {
-			continue
-		}
-		if err := fn(counted, uses); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // uses reads a reply of the script.

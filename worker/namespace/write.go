@@ -2,7 +2,6 @@ package namespace
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,7 +53,7 @@ func (c *Cache) Write(ctx context.Context, release string, entries []tasks.Entry
 	}
 	w := c.work(ctx, Work{Verb: verbWrite, Adds: true})
 	for _, e := range indexes {
-		if err := w.add(ctx, c.tmpl.Key(release, e.Key), e); err != nil {
+		if err := c.patiently(ctx, func() error { return w.add(ctx, c.tmpl.Key(release, e.Key), e) }); err != nil {
 			return err
 		}
 	}
@@ -115,11 +114,17 @@ func (c *Cache) put(ctx context.Context, release string, indexes map[string][]re
 	}
 	w := c.work(ctx, Work{Verb: verbPut, Adds: true})
 	var adds []*redis.IntCmd
-	err := w.run(ctx, c.client, max(len(values), 1), func(p redis.Pipeliner) {
+	list := func(p redis.Pipeliner) {
 		adds = adds[:0]
 		for tag, members := range indexes {
 			adds = append(adds, p.ZAdd(ctx, c.tmpl.Key(release, tasks.TagIndex(tag)), members...))
 		}
+	}
+	if c.sharded {
+		return c.putApart(ctx, release, w, list, values, big)
+	}
+	err := w.run(ctx, c.client, max(len(values), 1), func(p redis.Pipeliner) {
+		list(p)
 		for _, e := range values {
 			set(ctx, p, c.tmpl.Key(release, e.Key), e)
 		}
@@ -136,7 +141,7 @@ func (c *Cache) put(ctx context.Context, release string, indexes map[string][]re
 		return err
 	}
 	for _, e := range big {
-		if _, err := w.writeBig(ctx, release, e, true); err != nil {
+		if err := w.replaceBig(ctx, release, e); err != nil {
 			return err
 		}
 	}
@@ -159,17 +164,19 @@ func (c *Cache) takeBack(ctx context.Context, release string, values []tasks.Ent
 func (w *work) write(ctx context.Context, release string, entries []tasks.Entry) error {
 	for len(entries) > 0 {
 		if isBig(entries[0]) {
-			if _, err := w.writeBig(ctx, release, entries[0], true); err != nil {
+			if err := w.replaceBig(ctx, release, entries[0]); err != nil {
 				return err
 			}
 			entries = entries[1:]
 			continue
 		}
 		n := w.batch(entries)
-		err := w.run(ctx, w.cache.client, n, func(p redis.Pipeliner) {
-			for _, e := range entries[:n] {
-				set(ctx, p, w.cache.tmpl.Key(release, e.Key), e)
-			}
+		err := w.cache.patiently(ctx, func() error {
+			return w.run(ctx, w.cache.client, n, func(p redis.Pipeliner) {
+				for _, e := range entries[:n] {
+					set(ctx, p, w.cache.tmpl.Key(release, e.Key), e)
+				}
+			})
 		})
 		if err != nil {
 			return err
@@ -249,15 +256,20 @@ func isBig(e tasks.Entry) bool {
 	return len(e.Items) > 2*chunkItems || len(e.Items) > 0 && e.Size() > bigValue
 }
 
+// replaceBig replaces a key by a big collection.
+func (w *work) replaceBig(ctx context.Context, release string, e tasks.Entry) error {
+	return w.cache.patiently(ctx, func() error {
+		_, err := w.writeBig(ctx, release, e, true)
+		return err
+	})
+}
+
 // writeBig writes a collection in chunks under a name of its own and puts it in place when it is
 // complete, so that nobody sees half of it. written is false when replace is too and the key
 // exists.
 func (w *work) writeBig(ctx context.Context, release string, e tasks.Entry, replace bool) (written bool, err error) {
-	if w.cache.sharded {
-		return false, fmt.Errorf("%w: entry %s: a %s of %d items and %d bytes is too large to write to a cluster in one step", tasks.ErrInvalid, tasks.Bytes(e.Key), e.Type, len(e.Items), e.Size())
-	}
 	key := w.cache.tmpl.Key(release, e.Key)
-	part := w.cache.tmpl.Key(release, partPrefix+rand.Text()+":"+e.Key)
+	part := w.cache.part(release, e.Key)
 	if err := w.add(ctx, part, e); err != nil {
 		return false, err
 	}

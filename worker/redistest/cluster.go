@@ -53,12 +53,7 @@ func StartCluster(t testing.TB, primaries, replicas int, args ...string) *Cluste
 	for i, s := range c.Servers[primaries:] {
 		s.do("CLUSTER", "REPLICATE", c.Servers[i/replicas].nodeID())
 	}
-	for _, s := range c.Servers[primaries:] {
-		Eventually(t, "the replicas to be in step", func() bool {
-			return strings.Contains(s.replication(), "master_link_status:up")
-		})
-	}
-	c.await("the cluster to serve")
+	c.InStep()
 	c.URL = "redis-cluster://" + addrs[0] + "?addr=" + strings.Join(addrs[1:], "&addr=")
 	if password := c.Servers[0].option("--requirepass"); password != "" {
 		c.URL = strings.Replace(c.URL, "://", "://:"+password+"@", 1)
@@ -99,7 +94,7 @@ func (c *Cluster) Primaries() []*Server {
 // Owner returns the primary that serves a key.
 func (c *Cluster) Owner(key string) *Server {
 	c.t.Helper()
-	return c.ownerOf(c.Slot(key))
+	return c.OwnerOf(c.Slot(key))
 }
 
 // Slot returns a key's hash slot.
@@ -114,7 +109,8 @@ func (c *Cluster) Slot(key string) int {
 	return 0
 }
 
-func (c *Cluster) ownerOf(slot int) *Server {
+// OwnerOf returns the primary that serves a slot.
+func (c *Cluster) OwnerOf(slot int) *Server {
 	c.t.Helper()
 	for _, s := range c.Primaries() {
 		if ownsSlot(s.ownLine(), slot) {
@@ -200,7 +196,7 @@ type Move struct {
 // that exist stay until they are moved.
 func (c *Cluster) StartMove(slot int, to *Server) *Move {
 	c.t.Helper()
-	from := c.ownerOf(slot)
+	from := c.OwnerOf(slot)
 	to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", from.nodeID())
 	from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", to.nodeID())
 	return &Move{Slot: slot, From: from, To: to, cluster: c}
@@ -247,6 +243,22 @@ func (m *Move) Finish() {
 	c.await("the slot's move to be known")
 }
 
+// InStep waits until every living server that is a replica is in step with its primary, and all
+// agree: also after one that had died was restarted.
+func (c *Cluster) InStep() {
+	c.t.Helper()
+	Eventually(c.t, "the replicas to be in step", func() bool {
+		for _, s := range c.Servers {
+			info := s.replication()
+			if s.done != nil && (info == "" || strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up")) {
+				return false
+			}
+		}
+		return true
+	})
+	c.await("the cluster to serve")
+}
+
 // await waits until the living servers serve and agree on who owns what.
 func (c *Cluster) await(what string) {
 	c.t.Helper()
@@ -288,7 +300,9 @@ func (c *Cluster) agree(count int) bool {
 	return true
 }
 
-// pictureOf returns, of each server that CLUSTER NODES lists, who it is, who its primary, and its slots.
+// pictureOf returns, of each server that CLUSTER NODES lists, who it is, who its primary, its slots, and
+// for a primary the epoch of its claim to them: a server that does not know the latest one may claim a
+// slot with one that is too low, and lose it again with all its keys.
 func pictureOf(nodes string) []string {
 	var out []string
 	for line := range strings.Lines(nodes) {
@@ -297,7 +311,11 @@ func pictureOf(nodes string) []string {
 			continue
 		}
 		slots := slices.DeleteFunc(f[8:], func(s string) bool { return strings.HasPrefix(s, "[") })
-		out = append(out, fmt.Sprint(f[0], f[3], slots))
+		epoch := ""
+		if f[3] == "-" {
+			epoch = f[6]
+		}
+		out = append(out, fmt.Sprint(f[0], f[3], epoch, slots))
 	}
 	slices.Sort(out)
 	return out

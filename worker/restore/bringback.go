@@ -115,21 +115,24 @@ func (r *Restorer) fresh(ctx context.Context, d snapshot.Descriptor) error {
 	return err
 }
 
-// verify reads the whole archive before anything depends on it, and makes sure that the cache
-// Redis can take it. Of a damaged one it returns what is whole, when that was asked for.
+// verify makes sure that the archive is whole, before anything depends on it, and that the cache Redis can
+// take it. Of a damaged one it returns what is whole, when that was asked for.
 func (t *run) verify(ctx context.Context, d snapshot.Descriptor) (*snapshot.Salvaged, error) {
-	found, err := t.reading(d, false).verify(ctx, t.job)
-	var whole *snapshot.Salvaged
-	if errors.Is(err, snapshot.ErrDamaged) && t.salvage {
-		t.Logger.Warn("archive is damaged, salvaging what is whole", "release", d.Release, "archive", d.Name, "error", err)
-		if whole, err = t.reading(d, true).rescue(ctx); err == nil {
-			found, err = t.reading(d, true).verify(ctx, t.job)
-		}
+	err := t.reading(d, false).sound(ctx, t.job)
+	if !t.salvage || !errors.Is(err, snapshot.ErrDamaged) {
+		return nil, err
 	}
-	if err == nil {
-		err = t.fits(ctx, d, found)
+	t.Logger.Warn("archive is damaged, salvaging what is whole", "release", d.Release, "archive", d.Name, "error", err)
+	part := t.reading(d, true)
+	whole, err := part.rescue(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return whole, err
+	found, err := part.survey(ctx, t.job)
+	if err != nil {
+		return nil, err
+	}
+	return whole, t.fits(ctx, d, found)
 }
 
 // restore fills the namespace of a release that is restoring and makes it standby.

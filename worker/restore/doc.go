@@ -11,15 +11,16 @@
 // # Archived
 //
 //  1. refuse unless the log reaches back to the snapshot's mark, every byte of the archive
-//     verifies, the cache Redis has room for it and knows the types in it; nothing was changed
-//     so far. A damaged archive is salvaged when that was asked for: the blocks that are whole
-//     come back, provided that all tag indexes are among them
+//     agrees with the checksums of the day when all of its entries were read, the cache Redis
+//     has room for it and knows the types in it; nothing was changed so far. A damaged archive
+//     is salvaged when that was asked for: the blocks that are whole come back, provided that
+//     all tag indexes are among them
 //  2. move archived → restoring: live, so every invalidation from now on reaches it
 //  3. open a mark at the snapshot's: the log is kept, and nobody can flip to the release
 //  4. take the fence, which stops any purge that still runs; purge what it left
-//  5. write the archive's entries, a block at a time, then all of its tag indexes: a tag that
-//     is invalidated meanwhile loses its index, and what is written after that would escape
-//     the replay. Expired entries are left out
+//  5. write the archive's entries, a block while the one before it is written, then all of
+//     its tag indexes: a tag that is invalidated meanwhile loses its index, and what is written
+//     after that would escape the replay. Expired entries are left out
 //  6. replay: apply every invalidation since the snapshot's mark
 //  7. prove: of a sample of the archive's entries, each is there, or has expired, or was
 //     invalidated since the mark

@@ -116,7 +116,7 @@ func wantCarried(t *testing.T, w *verbtest.World, want map[string]string, stream
 	t.Helper()
 	w.Create("r3")
 	copied, left := 0, 0
-	w.Must(w.Cache.Copy(t.Context(), "r1", "r3", []string{""}, 0, func(s namespace.CopySlice) error {
+	w.Must(w.Cache.Copy(t.Context(), "r1", "r3", []string{""}, "", func(s namespace.CopySlice) error {
 		copied, left = copied+int(s.Copied), left+len(s.Referring)
 		return nil
 	}))

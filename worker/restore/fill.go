@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/alphanode/stoker/tasks"
@@ -30,6 +31,7 @@ func (t *run) fill(ctx context.Context, d snapshot.Descriptor) error {
 		return err
 	}
 	t.Report.Replayed = replayed.Targets
+	t.Report.Entries = max(t.Report.Entries-replayed.Removed, 0)
 	if err := t.prove(ctx, d, sampled); err != nil {
 		return err
 	}
@@ -38,28 +40,70 @@ func (t *run) fill(ctx context.Context, d snapshot.Descriptor) error {
 }
 
 // writeEntries writes the blocks behind the cursor, less their tag indexes, and returns a
-// sample of the whole archive, and those indexes.
+// sample of the whole archive, and those indexes. A block is being written while the one before it is: the
+// server need not wait for the reply to be read. Of an entry that two blocks hold either may stay: each
+// is one that the key held after the mark.
 func (t *run) writeEntries(ctx context.Context, d snapshot.Descriptor) ([]tasks.Entry, indexes, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var sample sample
 	var found indexes
-	var done int64
+	var last *written
 	err := t.blocks(ctx, d, func(b snapshot.Block) error {
 		sample.add(b.Entries)
 		found.add(b.Entries)
-		done += int64(len(b.Entries))
 		if b.Number <= t.Block {
 			return nil
 		}
-		keep, expired := t.unexpired(b.Entries)
-		if err := t.Cache.Write(ctx, d.Release, keep); err != nil {
-			return fmt.Errorf("write block %d: %w", b.Number, err)
-		}
-		t.Block = b.Number
-		t.Report.ExpiredLeftOut += expired
-		t.job.Progress("restore "+d.Release, done, d.Entries)
-		return t.advance(ctx)
+		before := last
+		last = t.write(ctx, d.Release, b)
+		return t.count(ctx, d, before)
 	})
-	return sample.entries(), found, err
+	if err == nil || errors.Is(err, tasks.ErrDraining) {
+		return sample.entries(), found, errors.Join(err, t.count(ctx, d, last))
+	}
+	// The last block may well be written, but the one before it is not.
+	stop()
+	if last != nil {
+		<-last.err
+	}
+	return nil, indexes{}, err
+}
+
+// written is a block on its way to the server.
+type written struct {
+	block         int
+	kept, expired int64
+	err           chan error
+}
+
+// write begins to write a block.
+func (t *run) write(ctx context.Context, release string, b snapshot.Block) *written {
+	keep, expired := t.unexpired(b.Entries)
+	w := &written{b.Number, int64(len(keep)), expired, make(chan error, 1)}
+	go func() {
+		err := t.Cache.Write(ctx, release, keep)
+		if err != nil {
+			err = fmt.Errorf("write block %d: %w", b.Number, err)
+		}
+		w.err <- err
+	}()
+	return w
+}
+
+// count waits until a block is written, and moves the cursor behind it.
+func (t *run) count(ctx context.Context, d snapshot.Descriptor, w *written) error {
+	if w == nil {
+		return nil
+	}
+	if err := <-w.err; err != nil {
+		return err
+	}
+	t.Block = w.block
+	t.Report.Entries += w.kept
+	t.Report.ExpiredLeftOut += w.expired
+	t.job.Progress("restore "+d.Release, t.Report.Entries+t.Report.ExpiredLeftOut, d.Entries)
+	return t.advance(ctx)
 }
 
 // maxIndexes is how many bytes of tag indexes are kept in memory until the entries are written.

@@ -8,6 +8,7 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/redistest"
+	"github.com/alphanode/stoker/worker/snapshot"
 )
 
 // TestFootprint holds the prediction against what a real server takes.
@@ -76,14 +77,15 @@ func TestFootprint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var predicted, entries = int64(0), 0
-		for entries = 0; predicted < 8<<20; {
+		var needs snapshot.Needs
+		entries := 0
+		for needs.Memory < 8<<20 {
 			var batch []tasks.Entry
 			for range 100 {
 				e := make()
 				e.Key = fmt.Sprint("post:", entries)
 				entries++
-				predicted += footprint(e, len(tmpl.Prefix("r1")))
+				needs.Add(e, len(tmpl.Prefix("r1")))
 				batch = append(batch, e)
 			}
 			if err := cache.Write(t.Context(), "r1", batch); err != nil {
@@ -94,10 +96,10 @@ func TestFootprint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ratio := float64(predicted) / float64(after[0].Used-before[0].Used)
+		ratio := float64(needs.Memory) / float64(after[0].Used-before[0].Used)
 		t.Logf("%s: %d entries, predicted %.2f of what they take", name, entries, ratio)
 		if ratio < 0.75 || ratio > 1.6 { // Valkey's tables take less than Redis's
-			t.Errorf("%s: predicted %d bytes, the server took %d", name, predicted, after[0].Used-before[0].Used)
+			t.Errorf("%s: predicted %d bytes, the server took %d", name, needs.Memory, after[0].Used-before[0].Used)
 		}
 	}
 	if v, err := (RedisServer{Client: server.Client, Keys: tasks.KeysOf("blog")}).DumpVersion(t.Context()); err != nil || v < 10 {

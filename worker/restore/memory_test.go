@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,12 +17,18 @@ import (
 )
 
 // scarce is a pacer that lets some slices pass and then says that there is no room.
-type scarce struct{ left int }
+type scarce struct{ atomic.Int64 }
+
+func slicesLeft(n int64) *scarce {
+	p := new(scarce)
+	p.Store(n)
+	return p
+}
 
 func (*scarce) Size() int { return 5 }
 
 func (p *scarce) Wait(context.Context) error {
-	if p.left--; p.left < 0 {
+	if p.Add(-1) < 0 {
 		return governor.Headroom(0.1).Room(governor.Memory{Used: 95 << 20, Limit: 100 << 20})
 	}
 	return nil
@@ -34,19 +41,19 @@ func (*scarce) Done(time.Duration, int) {}
 func TestRestoreEndsWithoutRoom(t *testing.T) {
 	w, before := archived(t)
 	served := w.Entries("r2")
-	left := &scarce{left: 3}
+	left := slicesLeft(3)
 	r := rooms(w, nil)
 	r.Cache = namespace.New(w.Client, w.Template, w.Keys, func(_ context.Context, work namespace.Work) namespace.Pacer {
 		if work.Adds {
 			return left
 		}
-		return &scarce{left: 1000}
+		return slicesLeft(1000)
 	})
 	_, err := restore.New(r).Rollback(t.Context(), verbtest.NewJob("a"), toR1)
 	if !errors.Is(err, tasks.ErrRefused) || !strings.Contains(err.Error(), "95 MiB of its 100 MiB in use") {
 		t.Errorf("got %v", err)
 	}
-	if left.left >= 0 {
+	if left.Load() >= 0 {
 		t.Error("the room did not run out")
 	}
 	if n := len(w.Entries("r1")); w.State("r1") != release.Archived || n != 0 {

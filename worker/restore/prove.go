@@ -37,11 +37,6 @@ func (t *run) prove(ctx context.Context, d snapshot.Descriptor, sampled []tasks.
 		return fmt.Errorf("prove: %d of %d entries looked up are missing, %s for one, though neither expired nor invalidated: is the cache Redis evicting or short of memory?",
 			len(lost), len(sampled), tasks.Bytes(lost[0]))
 	}
-	usage, err := t.Cache.Usage(ctx, d.Release)
-	if err != nil {
-		return err
-	}
-	t.Report.Entries = usage.Entries
 	return nil
 }
 

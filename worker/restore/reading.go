@@ -51,14 +51,45 @@ func (a reading) blocks(ctx context.Context, job tasks.Job, visit func(snapshot.
 	return a.d.Matches(r.Summary())
 }
 
-// survey is what a restore needs to know before it begins.
+// survey is what a restore needs to know before it begins: what the entries need that are not expired.
 type survey struct {
-	footprint   int64 // bytes of the server's memory that the entries will take
-	dumpVersion int   // the newest among DUMP payloads, 0 without any
-	dumps       int64
+	snapshot.Needs
 	firstDump   tasks.Bytes
-	fields      int64 // hashes with fields that expire
 	firstFields tasks.Bytes
+}
+
+// sound makes sure that the archive is whole and that the cache Redis can take it. Of one that was read
+// to its last entry when it was taken, the checksums tell that nothing of it has changed.
+// Only when the server has no room for all that needed then is it read for what is needed now.
+func (a reading) sound(ctx context.Context, job tasks.Job) error {
+	if a.d.Needs.Memory > 0 {
+		if err := a.blame(a.skim(ctx, job)); err != nil {
+			return err
+		}
+		err := a.fits(ctx, a.d, survey{Needs: a.d.Needs})
+		if !errors.Is(err, tasks.ErrRefused) {
+			return err
+		}
+	}
+	found, err := a.survey(ctx, job)
+	if err != nil {
+		return err
+	}
+	return a.fits(ctx, a.d, found)
+}
+
+// skim holds the archive against its checksums and its description.
+func (a reading) skim(ctx context.Context, job tasks.Job) error {
+	in, err := a.Store.Open(ctx, a.d.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	read, err := snapshot.Skim(ctx, in, func(entries int64) { job.Progress("verify "+a.d.Release, entries, a.d.Entries) })
+	if err != nil {
+		return err
+	}
+	return a.d.Matches(read)
 }
 
 // steadfast is a job that does not stop for a worker that drains: a retry would have to read
@@ -68,8 +99,8 @@ type steadfast struct{ tasks.Job }
 // Draining implements [tasks.Job].
 func (steadfast) Draining() <-chan struct{} { return nil }
 
-// verify reads all that is to be restored. A damaged archive is refused.
-func (a reading) verify(ctx context.Context, job tasks.Job) (survey, error) {
+// survey reads all that is to be restored.
+func (a reading) survey(ctx context.Context, job tasks.Job) (survey, error) {
 	var s survey
 	var done int64
 	prefix := len(a.Template.Prefix(a.d.Release))
@@ -82,13 +113,18 @@ func (a reading) verify(ctx context.Context, job tasks.Job) (survey, error) {
 		job.Progress("verify "+a.d.Release, done, a.d.Entries)
 		return nil
 	})
+	return s, a.blame(err)
+}
+
+// blame turns the archive's faults into refusals with the way out.
+func (a reading) blame(err error) error {
 	switch {
 	case errors.Is(err, tasks.ErrNotFound):
-		return s, fmt.Errorf("%w: its archive %q is missing in %s: put it back, or warm a new release of that build", tasks.ErrRefused, a.d.Name, a.Store)
+		return fmt.Errorf("%w: its archive %q is missing in %s: put it back, or warm a new release of that build", tasks.ErrRefused, a.d.Name, a.Store)
 	case errors.Is(err, snapshot.ErrDamaged):
-		return s, fmt.Errorf("%w: %w: warm a new release of that build, or bring back what is whole with `stoker rollback --to %s --salvage`", tasks.ErrRefused, err, a.d.Release)
+		return fmt.Errorf("%w: %w: warm a new release of that build, or bring back what is whole with `stoker rollback --to %s --salvage`", tasks.ErrRefused, err, a.d.Release)
 	}
-	return s, err
+	return err
 }
 
 func (s *survey) add(e tasks.Entry, prefix int, now int64) {
@@ -96,19 +132,13 @@ func (s *survey) add(e tasks.Entry, prefix int, now int64) {
 	if !ok {
 		return
 	}
-	s.footprint += footprint(e, prefix)
-	if len(e.FieldsExpireAt) > 0 {
-		if s.fields++; s.fields == 1 {
-			s.firstFields = tasks.Bytes([]byte(e.Key))
-		}
+	s.Add(e, prefix)
+	if s.Fields == 1 && s.firstFields == "" && len(e.FieldsExpireAt) > 0 {
+		s.firstFields = tasks.Bytes([]byte(e.Key))
 	}
-	if e.Type != tasks.EntryDump {
-		return
-	}
-	if s.dumps++; s.dumps == 1 {
+	if s.Dumps == 1 && s.firstDump == "" && e.Type == tasks.EntryDump {
 		s.firstDump = tasks.Bytes([]byte(e.Key))
 	}
-	s.dumpVersion = max(s.dumpVersion, snapshot.DumpVersion(e.Value))
 }
 
 // rescue finds out what of a damaged archive can come back. Without all of its tag indexes none

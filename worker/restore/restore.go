@@ -49,7 +49,6 @@ type Cache interface {
 	Purge(ctx context.Context, release, token string, progress func(deleted int64)) (int64, error)
 	Write(ctx context.Context, release string, entries []tasks.Entry) error
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
-	Usage(ctx context.Context, release string) (namespace.Usage, error)
 	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
 	FieldExpiries(ctx context.Context) (bool, error)
 }
@@ -100,7 +99,7 @@ type Report struct {
 	To             string  `json:"to"`
 	Via            string  `json:"via"`
 	FreshAsOf      int64   `json:"fresh_as_of"`      // number of the log up to which nothing stale is left
-	Entries        int64   `json:"entries"`          // in the namespace after replaying
+	Entries        int64   `json:"entries"`          // written, less those that the replay removed
 	ExpiredLeftOut int64   `json:"expired_left_out"` // of the archive's, because their time was up
 	Replayed       int64   `json:"replayed"`         // targets invalidated since the snapshot
 	Seconds        float64 `json:"seconds"`          // since the first try began

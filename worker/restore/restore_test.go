@@ -363,14 +363,16 @@ func TestDrainedRestoreGoesOnFromItsBlock(t *testing.T) {
 	w, before := archived(t)
 	job := verbtest.NewJob("a")
 	written := map[string]int{}
+	var mu sync.Mutex // two blocks are written at a time
+	var drain sync.Once
 	rs := rooms(w, nil)
 	rs.Cache = brokenCache{rs.Cache, func(entries []tasks.Entry) ([]tasks.Entry, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		for _, e := range entries {
 			written[e.Key]++
 		}
-		if job.Drain != nil {
-			close(job.Drain)
-		}
+		drain.Do(func() { close(job.Drain) })
 		return entries, nil
 	}}
 	if _, err := restore.New(rs).Rollback(t.Context(), job, toR1); !errors.Is(err, tasks.ErrDraining) {

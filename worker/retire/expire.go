@@ -140,7 +140,7 @@ func (r *Retirer) ensureSnapshot(ctx context.Context, job tasks.Job, rec release
 	if d.Name != "" && d.Store == r.Store.String() && d.Created.After(rec.ChangedAt) {
 		err := r.Log.Fresh(ctx, invalidation.Mark{Number: d.Mark, Epoch: d.Epoch})
 		if err == nil {
-			err = r.verify(ctx, d)
+			err = r.verify(ctx, &d)
 		}
 		if err == nil {
 			return r.settle(ctx, job, d) // ours, perhaps, from an earlier try

@@ -3,10 +3,12 @@ package retire
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 )
@@ -30,8 +32,23 @@ func purged(rec release.Record) (bool, error) {
 	return !p.FinishedAt.IsZero(), err
 }
 
+// purgeTries is how often a purge begins again because the cache Redis has failed over.
+const purgeTries = 5
+
 // purge deletes an archived or expired release's keys and proves that none is left.
-func (r *Retirer) purge(ctx context.Context, job tasks.Job, id string) (int64, error) {
+func (r *Retirer) purge(ctx context.Context, job tasks.Job, id string) (deleted int64, err error) {
+	for range purgeTries {
+		var n int64
+		n, err = r.purgeOnce(ctx, job, id)
+		deleted += n
+		if !errors.Is(err, namespace.ErrFenceLost) {
+			break
+		}
+	}
+	return deleted, err
+}
+
+func (r *Retirer) purgeOnce(ctx context.Context, job tasks.Job, id string) (int64, error) {
 	// The token is this try's own: an earlier try that still runs must stop as well.
 	token := "expire:" + job.ID() + ":" + rand.Text()
 	if err := r.Cache.SetFence(ctx, id, token); err != nil {

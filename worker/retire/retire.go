@@ -76,7 +76,7 @@ func New(r Rooms) *Retirer {
 // not tell (an embedded server, or a user without the right to ask).
 func ServerVersion(cache redis.UniversalClient) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		info, err := cache.Info(ctx, "server").Result()
+		info, err := cache.Info(ctx, "server").Result() // of a Cluster, any one
 		var refused redis.Error
 		if errors.As(err, &refused) {
 			return "", nil

@@ -41,7 +41,7 @@ func (r *Retirer) snapshot(ctx context.Context, job tasks.Job, id string) (snaps
 		return snapshot.Descriptor{}, err
 	}
 	// An earlier try may have recorded its archive without learning of it.
-	if d.Name != name || r.verify(ctx, d) != nil {
+	if d.Name != name || r.verify(ctx, &d) != nil {
 		var kept bool
 		if d, kept, err = r.write(ctx, job, rec, mark, name); err != nil && kept {
 			return snapshot.Descriptor{}, err
@@ -89,8 +89,8 @@ func (r *Retirer) write(ctx context.Context, job tasks.Job, rec release.Record, 
 	return w.archive(ctx)
 }
 
-// verify reads the archive back and holds it against its description.
-func (r *Retirer) verify(ctx context.Context, d snapshot.Descriptor) error {
+// verify reads the archive back, holds it against its description, and adds what only its entries tell.
+func (r *Retirer) verify(ctx context.Context, d *snapshot.Descriptor) error {
 	in, err := r.Store.Open(ctx, d.Name)
 	if err != nil {
 		return err
@@ -100,6 +100,7 @@ func (r *Retirer) verify(ctx context.Context, d snapshot.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("verify %q: %w", d.Name, err)
 	}
+	d.Needs, d.VerifiedAt = read.Needs, r.Now().UTC()
 	return d.Matches(read)
 }
 

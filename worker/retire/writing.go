@@ -107,7 +107,8 @@ func (w *writer) verified(ctx context.Context) (snapshot.Descriptor, error) {
 		}
 	}
 	d := snapshot.Describe(*w.cursor.Writing.Done, w.name, w.Store.String(), w.Now().UTC())
-	return d, w.verify(ctx, d)
+	err := w.verify(ctx, &d)
+	return d, err
 }
 
 // keeps reports whether a try that failed so leaves something that its retry can go on with.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/alphanode/stoker/tasks"
@@ -25,6 +26,9 @@ var testHeader = Header{
 	App: "blog", Release: "r41", Prefix: "blog:r41:", Mark: 1795371029000001, Epoch: "e1",
 	Server: "7.0.15", Created: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Fields: true,
 }
+
+// asWritten leaves out what only a reader finds.
+var asWritten = cmpopts.IgnoreFields(Summary{}, "Needs")
 
 var testEntries = []tasks.Entry{
 	{Key: "post:1", Type: tasks.EntryString, Value: "hello"},
@@ -95,7 +99,7 @@ func TestRoundTrip(t *testing.T) {
 			if d := cmp.Diff(entries, got); d != "" {
 				t.Errorf("entries (-want +got):\n%s", d)
 			}
-			if d := cmp.Diff(wrote, read); d != "" {
+			if d := cmp.Diff(wrote, read, asWritten); d != "" {
 				t.Errorf("summary (-wrote +read):\n%s", d)
 			}
 			if read.Size != int64(len(raw)) || read.Entries != int64(len(entries)) || read.Header != testHeader {

@@ -80,7 +80,7 @@ func TestArchivingGoesOn(t *testing.T) {
 		for _, i := range all {
 			want = append(want, entry(i))
 		}
-		if d := cmp.Diff(wrote, read); d != "" || !cmp.Equal(want, got) {
+		if d := cmp.Diff(wrote, read, asWritten); d != "" || !cmp.Equal(want, got) {
 			rt.Fatalf("%d entries, want %d; summary (-wrote +read):\n%s", len(got), len(want), d)
 		}
 		if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {

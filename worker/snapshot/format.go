@@ -77,6 +77,9 @@ type Summary struct {
 	Header
 	Footer
 	Size int64 `json:"size"` // of the file, in bytes
+
+	// Needs is what all of its entries need, expired ones among them; of an archive whose blocks were read.
+	Needs Needs `json:"-"`
 }
 
 type kind byte

@@ -37,7 +37,7 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(wrote, c.Summary); d != "" {
+		if d := cmp.Diff(wrote, c.Summary, asWritten); d != "" {
 			t.Errorf("summary (-wrote +got):\n%s", d)
 		}
 		return c

@@ -28,7 +28,7 @@ func (h *hooked) Put(ctx context.Context, id string, entries []namespace.Put) er
 	return err
 }
 
-func (h *hooked) Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(namespace.CopySlice) error) error {
+func (h *hooked) Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(namespace.CopySlice) error) error {
 	return h.Cache.Copy(ctx, src, dst, families, cursor, func(s namespace.CopySlice) error {
 		call(h.afterCopy)
 		return fn(s)

@@ -59,7 +59,7 @@ func TestCarryPredictsItsMemory(t *testing.T) {
 	must(t, err)
 	before, err := throttle.ReadMemory(t.Context(), g.client)
 	must(t, err)
-	must(t, g.cache.Copy(t.Context(), "r0", "r1", []string{"asset:"}, 0, func(namespace.CopySlice) error { return nil }))
+	must(t, g.cache.Copy(t.Context(), "r0", "r1", []string{"asset:"}, "", func(namespace.CopySlice) error { return nil }))
 	after, err := throttle.ReadMemory(t.Context(), g.client)
 	must(t, err)
 	took := after.Used - before.Used
@@ -177,7 +177,7 @@ type copies struct {
 	keys []string
 }
 
-func (c *copies) Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(namespace.CopySlice) error) error {
+func (c *copies) Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(namespace.CopySlice) error) error {
 	return c.Cache.Copy(ctx, src, dst, families, cursor, func(s namespace.CopySlice) error {
 		c.keys = append(c.keys, s.Keys...)
 		return fn(s)

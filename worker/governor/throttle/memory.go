@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor"
 )
 
@@ -40,7 +41,7 @@ func ReadMemory(ctx context.Context, c redis.Cmdable) (governor.Memory, error) {
 
 // Memory returns the memory of every server that holds keys.
 func Memory(ctx context.Context, cache redis.UniversalClient) ([]governor.Memory, error) {
-	found, err := primaries(ctx, cache)
+	found, err := tasks.Primaries(ctx, cache)
 	if err != nil {
 		return nil, fmt.Errorf("read the cache Redis's memory: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor"
 )
 
@@ -107,7 +108,7 @@ func (s *sampling) over() bool {
 // watch begins to sample servers that are new and ends with those that are gone. looks, if given,
 // is done when each new one was looked at once.
 func (s *sampling) watch(ctx context.Context, looks *sync.WaitGroup) {
-	found, err := primaries(ctx, s.t.deps.Cache)
+	found, err := tasks.Primaries(ctx, s.t.deps.Cache)
 	if err != nil {
 		return // a Cluster that does not tell its primaries: those known stay
 	}
@@ -138,25 +139,6 @@ func (s *sampling) watch(ctx context.Context, looks *sync.WaitGroup) {
 			n.loop(nodeCtx)
 		})
 	}
-}
-
-// primaries returns the servers that hold keys: of a Cluster its primaries by address.
-func primaries(ctx context.Context, cache redis.UniversalClient) (map[string]redis.Cmdable, error) {
-	found := map[string]redis.Cmdable{}
-	var mu sync.Mutex
-	add := func(_ context.Context, c *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		found[c.Options().Addr] = c
-		return nil
-	}
-	switch c := cache.(type) {
-	case *redis.ClusterClient:
-		return found, c.ForEachMaster(ctx, add)
-	case *redis.Ring:
-		return found, c.ForEachShard(ctx, add)
-	}
-	return map[string]redis.Cmdable{"": cache}, nil
 }
 
 // node is one server that is sampled.

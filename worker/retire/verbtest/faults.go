@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,21 +33,21 @@ var Modes = []Mode{
 	{Name: "killed after", After: true, Dead: true},
 }
 
-// Faults makes one call of a try fail. The zero value makes none.
+// Faults makes one call of a try fail. The zero value makes none. Calls may be made side by side.
 type Faults struct {
 	Mode
 	At    int    // which call, from 1; 0 for none
-	Fired string // the call that failed
-	calls int
+	Fired string // the call that failed; to be read after the try
+	calls atomic.Int64
 }
 
 // Do makes a call, or fails it.
 func (f *Faults) Do(name string, call func() error) error {
-	f.calls++
+	n := int(f.calls.Add(1))
 	switch {
-	case f.At == 0 || f.calls < f.At || f.calls > f.At && !f.Dead:
+	case f.At == 0 || n < f.At || n > f.At && !f.Dead:
 		return call()
-	case f.calls > f.At:
+	case n > f.At:
 		return ErrFault
 	}
 	f.Fired = name
@@ -246,7 +247,7 @@ func (c Cache) FieldExpiries(ctx context.Context) (knows bool, err error) {
 // Purge fails as told, after some of the keys.
 func (c Cache) Purge(ctx context.Context, id, token string, progress func(int64)) (n int64, err error) {
 	half := func() error {
-		if c.F.calls != c.F.At {
+		if int(c.F.calls.Load()) != c.F.At {
 			return nil
 		}
 		_, err := c.Cache.Remove(ctx, id, []string{"post:1", "post:2", "hash", "set"})

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/alphanode/stoker/tasks"
@@ -20,7 +19,7 @@ import (
 // Cache is what a carry needs of the namespaces.
 type Cache interface {
 	// Copy copies the entries of the families from src to dst in slices, from a cursor on.
-	Copy(ctx context.Context, src, dst string, families []string, cursor uint64, fn func(namespace.CopySlice) error) error
+	Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(namespace.CopySlice) error) error
 	// UsageOf counts the entries of the families and estimates their memory.
 	UsageOf(ctx context.Context, release string, families []string) (namespace.Usage, error)
 	// Read reads a namespace in slices.
@@ -107,9 +106,10 @@ func (s *Source) holds(key string) bool {
 // errEnough ends the walk of a sampled run.
 var errEnough = errors.New("enough")
 
-// Walk implements [source.Source]. Next is the scan's cursor. A scan inside the server cannot
-// choose single keys, so a sampled run carries the first slice that holds any. Where the part names
-// keys, those are carried that belong to the families, and Next is the number of them that are done.
+// Walk implements [source.Source]. Next is the copy's cursor; one that nobody can read is the beginning.
+// A copy inside the server cannot choose single keys, so a sampled run carries the first slice that
+// holds any. Where the part names keys, those are carried that belong to the families, and Next is the
+// number of them that are done.
 func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn func(source.Chunk) error) error {
 	if s.from == "" {
 		return nil
@@ -119,15 +119,8 @@ func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn fun
 			return s.carry(ctx, slices.DeleteFunc(keys, func(key string) bool { return !s.holds(key) }))
 		}, fn)
 	}
-	var cursor uint64
-	if from != "" {
-		var err error
-		if cursor, err = strconv.ParseUint(from, 10, 64); err != nil {
-			return fmt.Errorf("%w: carry position %q", tasks.ErrInvalid, from)
-		}
-	}
 	sampled := part.Share > 0 && part.Share < 1
-	err := s.cache.Copy(ctx, s.from, s.to, s.families, cursor, func(slice namespace.CopySlice) error {
+	err := s.cache.Copy(ctx, s.from, s.to, s.families, from, func(slice namespace.CopySlice) error {
 		c := s.chunk(slice)
 		if err := fn(c); err != nil {
 			return err
@@ -161,15 +154,12 @@ func (s *Source) carry(ctx context.Context, keys []string) (source.Chunk, error)
 }
 
 func (s *Source) chunk(slice namespace.CopySlice) source.Chunk {
-	c := source.Chunk{Written: source.ByServer, Kept: slice.Existed}
+	c := source.Chunk{Written: source.ByServer, Kept: slice.Existed, Next: slice.Next}
 	for _, key := range slice.Keys {
 		c.Entries = append(c.Entries, source.Entry{Entry: tasks.Entry{Key: key}})
 	}
 	for _, key := range slice.Referring {
 		c.Failed = append(c.Failed, source.Failure{Key: key, Error: fmt.Sprintf("its value names keys of release %q, so a copy would point back there: let the site rebuild it", s.from)})
-	}
-	if slice.Next != 0 {
-		c.Next = strconv.FormatUint(slice.Next, 10)
 	}
 	return c
 }

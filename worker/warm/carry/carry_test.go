@@ -65,7 +65,7 @@ func TestContract(t *testing.T) {
 	sourcetest.Run(t, sourcetest.Harness{
 		Open:  func(t *testing.T) source.Source { return open(t, cache, "r1") },
 		Reset: reset, Keys: append(slices.Clone(keys), "nav:tags"), Entries: keys, Failed: 1,
-		Written: source.ByServer, Resumes: true, Whole: true,
+		Written: source.ByServer, Resumes: true, Whole: true, Forgives: true,
 	})
 }
 

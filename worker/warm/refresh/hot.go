@@ -95,8 +95,22 @@ func (c *collector) tag(ctx context.Context, tag string) error {
 
 // prefix looks at the keys under a prefix: those that are there, and those that are dirty already.
 func (c *collector) prefix(ctx context.Context, prefix string) error {
+	servers, err := tasks.Primaries(ctx, c.cache)
+	if err != nil {
+		return err
+	}
+	for _, server := range servers {
+		if err := c.scan(ctx, server, prefix); err != nil {
+			return err
+		}
+	}
+	return c.dirty.under(ctx, prefix, func(key string) { c.add(removed{key: key, only: true}) })
+}
+
+// scan looks at the keys under a prefix that one server has.
+func (c *collector) scan(ctx context.Context, server redis.UniversalClient, prefix string) error {
 	for cursor := uint64(0); !c.full(); {
-		page, next, err := c.cache.Scan(ctx, cursor, c.tmpl.Match(c.release, prefix), slice).Result()
+		page, next, err := server.Scan(ctx, cursor, c.tmpl.Match(c.release, prefix), slice).Result()
 		if err != nil {
 			return err
 		}
@@ -106,14 +120,12 @@ func (c *collector) prefix(ctx context.Context, prefix string) error {
 				keys = append(keys, logical)
 			}
 		}
-		if err := c.look(ctx, keys, false); err != nil {
+		if err := c.look(ctx, keys, false); err != nil || next == 0 {
 			return err
 		}
-		if cursor = next; next == 0 {
-			break
-		}
+		cursor = next
 	}
-	return c.dirty.under(ctx, prefix, func(key string) { c.add(removed{key: key, only: true}) })
+	return nil
 }
 
 // look ranks keys by how hot they are. Those that are not in the cache count where they are named, or
