@@ -94,7 +94,7 @@ func TestReadmeCommandsExist(t *testing.T) {
 			known = append(known, m[1])
 		}
 	}
-	known = append(known, "pause", "resume", "worker", "scheduler", "web") // made by one function each
+	known = append(known, "warm", "pause", "resume", "worker", "scheduler", "web") // made by one function each
 	for _, m := range commandUsed.FindAllStringSubmatch(read(t, "README.md"), -1) {
 		if !slices.Contains(known, m[1]) {
 			t.Errorf("README.md: no command `stoker %s`", m[1])

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
 
@@ -68,12 +70,13 @@ type ownSettings struct {
 	Tasks  tasks.Config
 	Worker Config
 	Warm   warm.Config
+	Origin origin.Config
 	Pace   governor.Config
 	Notify notify.Config
 }
 
 func (s *ownSettings) load() error {
-	for _, room := range []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Pace, &s.Notify} {
+	for _, room := range []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Pace, &s.Notify} {
 		if err := envconfig.Process("STOKER", room); err != nil {
 			return fmt.Errorf("%w: %v", tasks.ErrInvalid, err)
 		}
@@ -123,19 +126,25 @@ func (s *ownSettings) handlers(queue, cache redis.UniversalClient, sources map[s
 		_, err := client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
 		return err
 	}
+	origins := origin.New(s.Origin, origin.Deps{Share: origin.Shared{Queue: queue, Keys: keys, Worker: rand.Text()}, Brake: func(ctx context.Context) (float64, error) {
+		b, err := pacer.Look(ctx)
+		return b.Factor, err
+	}})
 	runner, err := warm.New(s.Warm, warm.Deps{
 		Queue: queue, Keys: keys, Ledger: ledger, Log: log, Check: log.Journal, Replay: applier,
-		Cache: ns, Tasks: client, Version: "dev", Sources: sources, Room: throttle.Room{Cache: cache, Headroom: s.Pace.Headroom()},
+		Cache: ns, Tasks: client, Version: "dev", Sources: sources, Origins: origins, Room: throttle.Room{Cache: cache, Headroom: s.Pace.Headroom()},
 		Failed: s.teller(queue, client),
 	})
-	closeBoth := func() error {
+	if err != nil {
+		pacer.Close()
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	closeAll := func() error {
+		runner.Close()
 		pacer.Close()
 		return client.Close()
 	}
-	if err != nil {
-		return nil, nil, errors.Join(err, closeBoth())
-	}
-	return Handlers{tasks.TypeWarmRun: WarmRun(runner), tasks.TypeWarmBatch: WarmBatch(runner)}, closeBoth, nil
+	return Handlers{tasks.TypeWarmRun: WarmRun(runner), tasks.TypeWarmBatch: WarmBatch(runner)}, closeAll, nil
 }
 
 // teller has people told of a certificate that did not pass; nil where there is nobody to tell.

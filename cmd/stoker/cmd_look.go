@@ -351,7 +351,7 @@ func printSettings(w io.Writer, all []setting) {
 
 func (c *cli) pauseCommand() *cobra.Command {
 	return c.switchCommand("pause", "Stop a lane from taking new tasks: the kill switch",
-		"Tasks under way finish; new ones wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.",
+		"Tasks under way finish, but for warms and refreshes: they stop within a second, and go on where they\nwere after `stoker resume`. New tasks wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.",
 		func(i *asynq.Inspector, queue string) error { return i.PauseQueue(queue) })
 }
 

@@ -218,7 +218,11 @@ func printRun(w io.Writer, s warm.RunStatus) {
 		return
 	}
 	printFailures(w, *s.Certificate)
-	fmt.Fprintf(w, "%s: %s, %.1f%% of the plan is warm, %d entries in the namespace\n", s.Release, s.Status, 100*s.Certificate.Coverage, s.Certificate.Entries)
+	fmt.Fprintf(w, "%s: %s, %.1f%% of the plan is warm", s.Release, s.Status, 100*s.Certificate.Coverage)
+	if n := s.Certificate.Entries; n > 0 { // a run that gave up did not count them
+		fmt.Fprintf(w, ", %d entries in the namespace", n)
+	}
+	fmt.Fprintln(w)
 	for _, why := range s.Certificate.Reasons {
 		fmt.Fprintf(w, "  %s\n", plain(why))
 	}
@@ -238,8 +242,11 @@ func (r refusedRun) Unwrap() error { return tasks.ErrRefused }
 // printFailures shows the first of what failed in each source.
 func printFailures(w io.Writer, c warm.Certificate) {
 	for _, src := range c.Sources {
-		for _, example := range src.Examples {
-			fmt.Fprintf(w, "failed in %s: %s\n", src.Name, plain(example))
+		for _, f := range src.Failures {
+			fmt.Fprintf(w, "failed in %s: %d %s\n", src.Name, f.Count, f.Kind.Words())
+			for _, example := range f.Examples {
+				fmt.Fprintf(w, "  %s\n", plain(example))
+			}
 		}
 	}
 }

@@ -30,6 +30,7 @@ type Batched struct {
 type tally struct {
 	Figures
 	Examples []string   `json:"examples,omitempty"`
+	Failures failures   `json:"failures,omitempty"`
 	Mark     tasks.Mark `json:"mark"`
 	Sample   []sampled  `json:"sample,omitempty"`
 	Cost
@@ -121,7 +122,7 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 		return w.tally, err
 	}
 	defer closeSource()
-	if err := src.Walk(ctx, part, at.Next, func(c source.Chunk) error { return w.take(ctx, c) }); err != nil {
+	if err := w.walk(ctx, src, part, at.Next); err != nil {
 		return w.tally, err
 	}
 	if _, err := r.deps.Replay.Replay(ctx, p.Release, w.mark); err != nil {

@@ -3,6 +3,7 @@ package warm
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -171,7 +172,8 @@ func TestEditDuringAVisit(t *testing.T) {
 	inner := g.site.Config.Handler
 	g.site.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, again := first.LoadOrStore(r.URL.Path, true); !again && r.URL.Path != "/sitemap.xml" {
-			return // answered, not stored
+			io.WriteString(w, "page") // answered, not stored
+			return
 		}
 		inner.ServeHTTP(w, r)
 	})

@@ -47,6 +47,11 @@
 // when it is asked for) or failed. Coverage is (stored + invalidated) / planned, and is demanded
 // of each source as well as of all: a source that failed whole must not hide behind a large one.
 //
+// What failed is counted by kind, with examples. A page that answers for another release, with an
+// unexpected status or redirect, with a cookie, with no-store or private, with nothing or with too much is
+// never counted as stored, although the site's instance may have stored it: the entry that such a
+// visit has left behind is removed.
+//
 // # Samples, and then the rest
 //
 // A sampled run takes a share of the keys, by their ranks ([source.Picks]), so that a larger sample holds

@@ -2,6 +2,7 @@ package warm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,6 +26,25 @@ type writer struct {
 	began  time.Time
 	took   time.Duration // of earlier tries, as far as they were kept
 	tally  tally
+}
+
+// walk takes what the source reads. A batch that is to stop does not wait for its origin: what was not
+// taken is read again.
+func (w *writer) walk(ctx context.Context, src source.Source, part source.Part, from string) error {
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-w.job.Draining():
+			cancel(tasks.ErrDraining)
+		case <-reading.Done():
+		}
+	}()
+	err := src.Walk(reading, part, from, func(c source.Chunk) error { return w.take(ctx, c) })
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(reading), tasks.ErrDraining) {
+		return tasks.ErrDraining
+	}
+	return err
 }
 
 // take stores a chunk, counts it and keeps the position after it.
@@ -104,6 +124,11 @@ func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, er
 			return nil, err
 		}
 		entries = fresh
+	}
+	if len(c.Unfit) > 0 {
+		if _, err := w.r.deps.Cache.Remove(ctx, w.batch.Release, c.Unfit); err != nil {
+			return nil, err
+		}
 	}
 	fresh, stale, err := w.split(ctx, entries)
 	if err != nil {
@@ -210,21 +235,22 @@ func (w *writer) find(ctx context.Context, c source.Chunk, entries []source.Entr
 		c.Again(ctx, keysOf(missing))
 	}
 	for _, e := range missing {
-		w.fail(source.Failure{Key: e.Key, Error: "the page answered, but its entry is not in the namespace"})
+		w.fail(source.Failure{Key: e.Key, Error: "the page answered, but its entry is not in the namespace", Kind: source.Missing})
 	}
 	return warm, nil
 }
 
 func (w *writer) fail(f source.Failure) {
 	w.tally.Failed++
-	if len(w.tally.Examples) >= maxExamples {
-		return
-	}
 	text := f.Error
 	if f.Key != "" {
 		text = tasks.Bytes(f.Key).String() + ": " + f.Error
 	}
-	w.tally.Examples = append(w.tally.Examples, shorten(text, maxExample))
+	text = shorten(text, maxExample)
+	w.tally.Failures.count(f.Kind, text)
+	if len(w.tally.Examples) < maxExamples {
+		w.tally.Examples = append(w.tally.Examples, text)
+	}
 }
 
 func keysOf(entries []source.Entry) []string {
