@@ -105,6 +105,7 @@ var badPlans = []struct{ name, old, new, want string }{
 	{"timeout", "sitemap:", "timeout: 11m, sitemap:", "timeout"},
 	{"header name", "headers: {X-Release:", "headers: {'X Release':", "not a header's name"},
 	{"expected key", "key: \"page:{{.Path}}\"", "key: \"#p\"", "reserved"},
+	{"expected name", "page:{{.Path}}", "page:{{.Pth}}", "a page has no Pth: it has Path, Query"},
 	{"status", "expect: {", "expect: {status: 99, ", "status 99"},
 	{"carry from", "from: active", "from: 'a b'", "release \"a b\""},
 	{"empty family", "\"nav:\"", "\"\"", "an empty prefix"},
@@ -180,7 +181,7 @@ func FuzzParsePlan(f *testing.F) {
 
 // byParserOnly are the bad plans that no schema can tell from good ones.
 var byParserOnly = []string{"second document", "duplicate name", "semicolon", "key template", "reserved key", "value", "jitter of nothing",
-	"tag template", "base", "base with path", "no addresses", "timeout", "header name", "expected key", "hot crawl of no list", "probe base", "coverage"}
+	"tag template", "base", "base with path", "no addresses", "timeout", "header name", "expected key", "expected name", "hot crawl of no list", "probe base", "coverage"}
 
 // TestSchemaJudgesLikeTheParser validates good and bad plans by the published schema: it accepts what the
 // parser does, and refuses what that does, but for what a schema cannot know.
