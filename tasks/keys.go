@@ -91,6 +91,10 @@ func (k Keys) RunURLs(id, source string) string { return k.prefix + "run:" + id 
 // Runs is a ZSET of a release's warm runs → time in Unix microseconds.
 func (k Keys) Runs(release string) string { return k.prefix + "runs:" + release }
 
+// Origin is a HASH of one origin that warms read from: hold → until when nobody may ask it, and
+// w:<worker> → its lease on a part of the ceilings.
+func (k Keys) Origin(name string) string { return k.prefix + "origin:" + name }
+
 // Dirty is a HASH: a key of the release that is to be refreshed → the number of the invalidation that
 // last removed it.
 func (k Keys) Dirty(release string) string { return k.prefix + "dirty:" + release }

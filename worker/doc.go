@@ -41,6 +41,9 @@
 // A handler that does not return within the grace period loses its task to the queue, its
 // context is cancelled, and Stop waits a moment longer for it before it returns regardless.
 //
+// A pause of the warm or the refresh lane closes the channel of its running tasks as well, within a
+// quarter of a second: they return to the queue with their cursors and wait there.
+//
 // # Not promised
 //
 // Exactly once. A handler may run again after it has succeeded (the process died before the

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,10 +14,13 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/governor/throttle"
+	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
 
@@ -27,7 +31,7 @@ import (
 // [slog.Default].
 //
 // A batch runs on any worker of its lane, so the stoker program's workers must leave the warm lane to
-// this one: STOKER_LANES=invalidate,bulk,release,refresh,upkeep,health. Any number of either may run.
+// this one: STOKER_LANES=invalidate,bulk,release,refresh,upkeep,health,notify. Any number of either may run.
 func ServeWarm(ctx context.Context, sources map[string]source.Opener) error {
 	var s ownSettings
 	if err := s.load(); err != nil {
@@ -66,11 +70,13 @@ type ownSettings struct {
 	Tasks  tasks.Config
 	Worker Config
 	Warm   warm.Config
+	Origin origin.Config
 	Pace   governor.Config
+	Notify notify.Config
 }
 
 func (s *ownSettings) load() error {
-	for _, room := range []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Pace} {
+	for _, room := range []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Pace, &s.Notify} {
 		if err := envconfig.Process("STOKER", room); err != nil {
 			return fmt.Errorf("%w: %v", tasks.ErrInvalid, err)
 		}
@@ -106,7 +112,8 @@ func (s *ownSettings) handlers(queue, cache redis.UniversalClient, sources map[s
 	ledger := release.Open(queue, keys)
 	log := invalidation.Open(queue, keys, invalidation.Config{OriginLag: s.Tasks.OriginLag, FillLimit: s.Tasks.FillLimit, LogReplicas: s.Tasks.LogReplicas})
 	lanes := Queues{App: s.Tasks.App, Queue: queue}
-	pacer := throttle.New(throttle.Deps{Config: s.Pace, Cache: cache, Waiting: func(ctx context.Context) (int, error) {
+	reports := throttle.Reports{Queue: queue, Keys: keys}
+	pacer := throttle.New(throttle.Deps{Config: s.Pace, Cache: cache, Publish: reports.Put, Waiting: func(ctx context.Context) (int, error) {
 		pending, err := queue.ZCard(ctx, keys.Pending()).Result()
 		queued, queuedErr := lanes.Waiting(ctx, tasks.LaneRelease)
 		return int(pending + queued), errors.Join(err, queuedErr)
@@ -119,16 +126,34 @@ func (s *ownSettings) handlers(queue, cache redis.UniversalClient, sources map[s
 		_, err := client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
 		return err
 	}
+	origins := origin.New(s.Origin, origin.Deps{Share: origin.Shared{Queue: queue, Keys: keys, Worker: rand.Text()}, Brake: func(ctx context.Context) (float64, error) {
+		b, err := pacer.Look(ctx)
+		return b.Factor, err
+	}})
 	runner, err := warm.New(s.Warm, warm.Deps{
 		Queue: queue, Keys: keys, Ledger: ledger, Log: log, Check: log.Journal, Replay: applier,
-		Cache: ns, Tasks: client, Version: "dev", Sources: sources, Room: throttle.Room{Cache: cache, Headroom: s.Pace.Headroom()},
+		Cache: ns, Tasks: client, Version: "dev", Sources: sources, Origins: origins, Room: throttle.Room{Cache: cache, Headroom: s.Pace.Headroom()},
+		Failed: s.teller(queue, client),
 	})
-	closeBoth := func() error {
+	if err != nil {
+		pacer.Close()
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	closeAll := func() error {
+		runner.Close()
 		pacer.Close()
 		return client.Close()
 	}
-	if err != nil {
-		return nil, nil, errors.Join(err, closeBoth())
+	return Handlers{tasks.TypeWarmRun: WarmRun(runner), tasks.TypeWarmBatch: WarmBatch(runner)}, closeAll, nil
+}
+
+// teller has people told of a certificate that did not pass; nil where there is nobody to tell.
+func (s *ownSettings) teller(queue redis.UniversalClient, client *tasks.Client) func(context.Context, string, warm.Certificate) error {
+	if !s.Notify.Enabled() {
+		return nil
 	}
-	return Handlers{tasks.TypeWarmRun: WarmRun(runner), tasks.TypeWarmBatch: WarmBatch(runner)}, closeBoth, nil
+	monitor := health.New(health.Deps{App: s.Tasks.App, Queue: queue, Tell: client.Enqueue}, health.Config{})
+	return func(ctx context.Context, id string, c warm.Certificate) error {
+		return monitor.CertificateFailed(ctx, id, c.Run, string(c.Verdict), c.Reasons)
+	}
 }

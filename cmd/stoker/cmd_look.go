@@ -258,7 +258,7 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 		Queue: r.queue, Cache: r.cache, QueueURL: r.set.Tasks.RedisURL, CacheURL: r.set.Tasks.CacheURL,
 		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebURL: r.set.Web.WebURL, WebGuarded: r.set.Web.Guarded(),
 		QueueKeys:   []string{r.keys.Cursor(doctor), "asynq:{" + tasks.LaneHealth.Queue(r.set.Tasks.App) + "}:" + doctor},
-		CacheKeys:   []string{r.tmpl.Key(doctor, doctor), r.keys.Fence(doctor)},
+		CacheKeys:   r.doctored(doctor),
 		SecretFiles: map[string]string{},
 		Records:     r.ledger.List,
 		ActiveBytes: func(ctx context.Context, id string) (int64, error) {
@@ -351,7 +351,7 @@ func printSettings(w io.Writer, all []setting) {
 
 func (c *cli) pauseCommand() *cobra.Command {
 	return c.switchCommand("pause", "Stop a lane from taking new tasks: the kill switch",
-		"Tasks under way finish; new ones wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.")
+		"Tasks under way finish, but for warms and refreshes: they stop within a second, and go on where they\nwere after `stoker resume`. New tasks wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.")
 }
 
 func (c *cli) resumeCommand() *cobra.Command {
@@ -393,4 +393,13 @@ func (r *rooms) pauseLane(ctx context.Context, lane tasks.Lane, paused bool) err
 		return inspector.PauseQueue(queue)
 	}
 	return inspector.UnpauseQueue(queue)
+}
+
+// doctored are keys like those that stoker uses on the cache Redis, of a release that is none.
+func (r *rooms) doctored(release string) []string {
+	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release)}
+	if tasks.Sharded(r.cache) {
+		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Watermark(1))
+	}
+	return keys
 }

@@ -72,6 +72,8 @@ type SourceFigures struct {
 	Examples []string `json:"examples,omitempty"` // the first few failures
 	Kept     int64    `json:"kept,omitempty"`     // of the stored: an earlier run's, that were not visited again
 	Cost
+	// Failures are the failed by kind, the commonest first.
+	Failures []Failures `json:"failures,omitempty"`
 }
 
 // outcome is everything that a verdict rests on.
@@ -128,7 +130,7 @@ func (c Certificate) failures(o outcome) (reasons []string) {
 	}
 	for _, s := range c.Sources {
 		if s.Planned > 0 && s.Coverage < c.Demanded {
-			reasons = append(reasons, fmt.Sprintf("source %q: coverage %s of %d is below %s", s.Name, percent(s.Coverage), s.Planned, percent(c.Demanded)))
+			reasons = append(reasons, fmt.Sprintf("source %q: coverage %s of %d is below %s%s", s.Name, percent(s.Coverage), s.Planned, percent(c.Demanded), s.missing()))
 		}
 	}
 	if o.sampled > 0 && float64(o.missing)/float64(o.sampled) > 1-c.Demanded+1e-9 {
@@ -145,11 +147,19 @@ func (c Certificate) failures(o outcome) (reasons []string) {
 // partial reports whether the run was asked for a part of the plan only.
 func (o outcome) partial() bool { return o.share > 0 && o.share < 1 || len(o.left) > 0 }
 
+// missing says what is missing of the source, by kind.
+func (s SourceFigures) missing() string {
+	if len(s.Failures) == 0 {
+		return ""
+	}
+	return ": " + byKind(s.Failures)
+}
+
 // doubts says what the run could not show.
 func (c Certificate) doubts(o outcome) (reasons []string) {
-	if c.Planned == 0 {
+	if c.Planned == 0 && o.gaveUp == "" {
 		reasons = append(reasons, "nothing was planned")
-	} else if c.Invalidated == c.Planned {
+	} else if c.Planned > 0 && c.Invalidated == c.Planned {
 		reasons = append(reasons, "everything planned was invalidated meanwhile, so nothing is stored")
 	}
 	for _, s := range c.Sources {

@@ -130,7 +130,7 @@ func (r *Runner) exist(ctx context.Context, id string, keys []string) ([]bool, e
 	}
 	found, err := r.deps.Cache.Lookup(ctx, id, keys)
 	if err != nil {
-		return nil, fmt.Errorf("look up the hot list: %w", err)
+		return nil, fmt.Errorf("look up entries of release %q: %w", id, err)
 	}
 	for i, f := range found {
 		there[i] = f.Exists

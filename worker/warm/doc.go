@@ -37,11 +37,20 @@
 // entry that a crawl or a carry brought) is what 8 is for: until it is done the open mark keeps
 // the release from becoming ready or active.
 //
+// A release may be archived or expired meanwhile, by hand or by the rule, unless its state is warming. From
+// then on it is not live: 4 and 6 take everything for invalidated, the batch ends its run as failed, and
+// has the next expiry purge the namespace again, since a put that was under way may have come too late.
+//
 // # Figures
 //
 // Every planned entry ends as stored, invalidated (an edit overtook it: the site fills it fresh
 // when it is asked for) or failed. Coverage is (stored + invalidated) / planned, and is demanded
 // of each source as well as of all: a source that failed whole must not hide behind a large one.
+//
+// What failed is counted by kind, with examples. A page that answers for another release, with an
+// unexpected status or redirect, with a cookie, with no-store or private, with nothing or with too much is
+// never counted as stored, although the site's instance may have stored it: the entry that such a
+// visit has left behind is removed.
 //
 // # Samples, and then the rest
 //

@@ -132,6 +132,7 @@ type gathered struct {
 func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 	all := gathered{sources: make([]SourceFigures, len(c.Sources))}
 	kinds := map[string]string{}
+	failed := make([]failures, len(c.Sources))
 	for i, s := range c.Sources {
 		kinds[s.Name] = s.Kind
 		all.sources[i] = SourceFigures{Name: s.Name, Kind: s.Kind, Figures: Figures{Planned: s.Kept, Stored: s.Kept}, Kept: s.Kept}
@@ -155,6 +156,9 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 				s.Took, s.Bytes = s.Took+t.Took, s.Bytes+t.Bytes
 				room := maxExamples - len(s.Examples)
 				s.Examples = append(s.Examples, t.Examples[:min(room, len(t.Examples))]...)
+				for _, f := range t.Failures {
+					failed[i].add(f)
+				}
 			}
 		}
 		for _, s := range t.Sample {
@@ -164,6 +168,9 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 		if t.Mark.Epoch != "" && (all.mark.Epoch == "" || t.Mark.Number < all.mark.Number) {
 			all.mark = t.Mark
 		}
+	}
+	for i, f := range failed {
+		all.sources[i].Failures = f.sorted()
 	}
 	all.sample = lowest(all.sample, n)
 	return all, nil

@@ -99,6 +99,7 @@ func newRig(t testing.TB) *rig {
 		Getenv: func(name string) string { return map[string]string{"SITE_DSN": dsn}[name] },
 	})
 	must(t, err)
+	t.Cleanup(g.Runner.Close)
 	g.reset()
 	return g
 }
@@ -142,6 +143,7 @@ func (g *rig) answer(w http.ResponseWriter, r *http.Request) {
 	if err := g.cache.Put(context.WithoutCancel(r.Context()), "r1", []namespace.Put{entryOf("page:"+r.URL.Path, "page")}); err != nil {
 		w.WriteHeader(http.StatusTeapot) // not a status that is tried again
 	}
+	fmt.Fprint(w, "page")
 }
 
 func (g *rig) plan() string { return strings.Replace(sitePlan, "SITE\"", g.site.URL+"\"", 1) }

@@ -166,6 +166,9 @@ func (s Source) checkKind(path string, ps *source.Problems) {
 		s.Crawl.Check(path+".crawl", ps)
 		if s.Expect != nil {
 			s.Expect.Check(path+".expect", ps)
+			s.Crawl.CheckWith(*s.Expect, path+".crawl", ps)
+		} else {
+			s.Crawl.CheckWith(crawl.Expect{}, path+".crawl", ps)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/warm/carry"
 	"github.com/alphanode/stoker/worker/warm/crawl"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/query"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
@@ -107,6 +108,7 @@ type Deps struct {
 	Getenv  func(string) string      // gives the DSNs that plans name; nil means the process's environment
 	Version string                   // stoker's, for the crawl's User-Agent
 	Sources map[string]source.Opener // what a plan's custom sources name; nil where there are none
+	Origins *origin.Limiters         // keep origins from too many requests; nil: this process's own, with the defaults
 	// Failed has people told of a certificate that did not pass; it may be called again for the same
 	// run. Optional.
 	Failed func(ctx context.Context, release string, c Certificate) error
@@ -118,6 +120,7 @@ type Runner struct {
 	deps Deps
 	now  func() time.Time
 	open opener
+	web  *crawl.Client
 }
 
 // opener makes the source of one batch; from is the release that a carry reads.
@@ -131,20 +134,19 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	if deps.Getenv == nil {
 		deps.Getenv = os.Getenv
 	}
-	r := &Runner{cfg: cfg, deps: deps, now: time.Now}
+	if deps.Origins == nil {
+		deps.Origins = origin.New(origin.Default(), origin.Deps{})
+	}
+	limits := deps.Origins.Config()
+	r := &Runner{cfg: cfg, deps: deps, now: time.Now, web: crawl.NewClient(limits.OriginConcurrency, limits.AllowCrawlsIntoPrivateNetworks)}
 	r.open = r.openSource
 	return r, nil
 }
 
-func (r *Runner) openSource(s Source, release, from string) (source.Source, func() error, error) {
-	src, closer, err := r.newSource(s, release, from)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open source %q: %w", s.Name, err)
-	}
-	return src, closer, nil
-}
+// Close drops idle connections to origins, after all runs.
+func (r *Runner) Close() { r.web.Close() }
 
-func (r *Runner) newSource(s Source, release, from string) (source.Source, func() error, error) {
+func (r *Runner) openSource(s Source, release, from string) (source.Source, func() error, error) {
 	switch {
 	case s.Query != nil:
 		src, err := query.New(*s.Query, *s.Entry, release, r.deps.Getenv, r.now)
@@ -157,7 +159,10 @@ func (r *Runner) newSource(s Source, release, from string) (source.Source, func(
 		if s.Expect != nil {
 			expect = *s.Expect
 		}
-		src, err := crawl.New(*s.Crawl, expect, release, r.deps.Version)
+		src, err := crawl.New(*s.Crawl, expect, release, crawl.Deps{
+			Version: r.deps.Version, Client: r.web, Origins: r.deps.Origins,
+			Exist: func(ctx context.Context, keys []string) ([]bool, error) { return r.exist(ctx, release, keys) },
+		})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -190,13 +195,10 @@ func (r *Runner) carryFrom(ctx context.Context, s Source, to string) (string, er
 		return "", nil
 	}
 	from, err := r.liveRelease(ctx, s.Carry.From, carry.Active)
-	if err != nil {
-		return "", fmt.Errorf("source %q: %w", s.Name, err)
-	}
-	if from == to && s.Carry.From == carry.Active {
+	if err == nil && from == to && s.Carry.From == carry.Active {
 		from = "" // a warm of the active release itself
 	}
-	return from, nil
+	return from, err
 }
 
 // ownPlan returns the text of the worker's own plan.

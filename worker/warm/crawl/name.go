@@ -4,15 +4,16 @@ import "github.com/alphanode/stoker/worker/warm/source"
 
 var _ source.Namer = (*Source)(nil)
 
-// KeysOf implements [source.Namer]: the key that the plan expects of a path; none without one.
+// KeysOf implements [source.Namer]: the keys that the plan expects of a path, one for each variant; none
+// where it does not name them.
 func (s *Source) KeysOf(path string) []string {
-	at, err := s.address(path)
-	if err != nil {
-		return nil
+	keys := make([]string, len(s.dress))
+	for i, d := range s.dress {
+		key, err := s.keyOf(path, d.name)
+		if err != nil || key == "" {
+			return nil
+		}
+		keys[i] = key
 	}
-	key, err := s.expected(page{Path: at.Path, Query: at.RawQuery, Release: s.release})
-	if err != nil || key == "" {
-		return nil
-	}
-	return []string{key}
+	return keys
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/alphanode/stoker/worker/warm/source"
@@ -39,18 +38,16 @@ func (s *Source) Probe(ctx context.Context) error {
 }
 
 func (s *Source) probeBase(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, s.base.String()+"/", nil)
 	if err != nil {
 		return err
 	}
-	req.Header = s.headers.Clone()
-	if host := s.headers.Get("Host"); host != "" {
-		req.Host = host
-	}
-	resp, err := s.client.HTTPClient.Do(req)
+	req.Header, req.Host = s.headers, s.headers.Get("Host")
+	resp, err := s.client.transport.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("the base does not answer: %w", err)
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 	return resp.Body.Close()
 }

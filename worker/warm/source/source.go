@@ -127,6 +127,9 @@ type Chunk struct {
 	Failed  []Failure
 	// Gone are keys that were asked for and that the origin has no entry of; [Finder] only.
 	Gone []string
+	// Unfit are keys of entries that failed items have left behind, and that nobody must be served:
+	// whoever takes the chunk removes them.
+	Unfit []string
 	// Kept counts entries that were in the namespace before and were left as they are.
 	Kept int64
 	// Next is the position after this chunk; "" when the source cannot resume, and then a
@@ -149,4 +152,5 @@ type Entry struct {
 type Failure struct {
 	Key   string
 	Error string
+	Kind  Kind // "" means [Unreadable]
 }
