@@ -161,7 +161,7 @@ func TestOriginsThatFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newRig(t)
-			cfg := origin.Default()
+			cfg := local()
 			cfg.OriginPatience = time.Second
 			g.deps.Origins = origin.New(cfg, origin.Deps{Share: origin.Shared{Queue: g.client, Keys: g.keys, Worker: "one"}})
 			var asked, failed atomic.Int32

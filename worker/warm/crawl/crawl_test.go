@@ -70,13 +70,20 @@ func (s *site) count(path string) int {
 
 func open(t testing.TB, spec crawl.Spec, expect crawl.Expect) *crawl.Source {
 	t.Helper()
-	return openWith(t, spec, expect, origin.Default(), nil)
+	return openWith(t, spec, expect, here(), nil)
+}
+
+// here is the default configuration with this machine allowed.
+func here() origin.Config {
+	cfg := origin.Default()
+	cfg.CrawlNetworks = origin.Loopback()
+	return cfg
 }
 
 // openWith is open with the origin's ceilings, and a namespace.
 func openWith(t testing.TB, spec crawl.Spec, expect crawl.Expect, cfg origin.Config, exist func(context.Context, []string) ([]bool, error)) *crawl.Source {
 	t.Helper()
-	client := crawl.NewClient(cfg.OriginConcurrency, cfg.AllowCrawlsIntoPrivateNetworks)
+	client := crawl.NewClient(cfg.OriginConcurrency, cfg.CrawlNetworks)
 	s, err := crawl.New(spec, expect, "r1", crawl.Deps{Version: "1.2.3", Client: client, Origins: origin.New(cfg, origin.Deps{}), Exist: exist})
 	if err != nil {
 		t.Fatal(err)
