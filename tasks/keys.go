@@ -47,6 +47,14 @@ func (k Keys) Nudge() string { return k.prefix + "nudge" }
 // Idempotency is a STRING: what the API's request with that key was answered, as JSON; it expires.
 func (k Keys) Idempotency(key string) string { return k.prefix + "idempotency:" + key }
 
+// Session is a STRING: who signed in to the console by browser, as JSON, by the hash of the browser's
+// secret; it expires.
+func (k Keys) Session(sum string) string { return k.prefix + "session:" + sum }
+
+// SignIn is a STRING: what a sign-in under way at a provider needs when it returns, as JSON, by the
+// hash of its state; it expires.
+func (k Keys) SignIn(sum string) string { return k.prefix + "signin:" + sum }
+
 // Releases is a ZSET: release ID → time of creation in Unix microseconds.
 func (k Keys) Releases() string { return k.prefix + "releases" }
 
