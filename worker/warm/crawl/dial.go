@@ -16,6 +16,7 @@ import (
 const (
 	dialLimit = 10 * time.Second
 	idleLimit = 30 * time.Second // that a connection is kept without a request
+	maxHeader = 256 << 10        // bytes of an answer's
 )
 
 // Client connects crawls to their bases; all batches of a process share its connections. It is safe
@@ -36,13 +37,14 @@ func NewClient(connections int, networks []netip.Prefix) *Client {
 		return d.DialContext(ctx, network, addr)
 	}
 	return &Client{&http.Transport{
-		Proxy:               nil, // the base is the instance itself
-		DialContext:         dial,
-		MaxIdleConnsPerHost: connections,
-		IdleConnTimeout:     idleLimit,
-		TLSHandshakeTimeout: dialLimit,
-		DisableCompression:  true, // bodies are not looked at
-		ForceAttemptHTTP2:   true,
+		Proxy:                  nil, // the base is the instance itself
+		DialContext:            dial,
+		MaxIdleConnsPerHost:    connections,
+		IdleConnTimeout:        idleLimit,
+		TLSHandshakeTimeout:    dialLimit,
+		DisableCompression:     true, // bodies are not looked at
+		ForceAttemptHTTP2:      true,
+		MaxResponseHeaderBytes: maxHeader,
 	}}
 }
 
