@@ -42,7 +42,7 @@ verdicts: ## the comparisons at length: 20 pairs of real releases of each kind, 
 	STOKER_TEST_RUNS=20 go test -timeout 30m -run TestVerdicts -v ./cmd/stoker/demo
 	STOKER_TEST_RUNS=500 go test -timeout 30m -run 'ComparePower|NoFalseAlarm|WatchAlarms' -v ./worker/health
 
-rows: ## a million rows of PostgreSQL into a namespace: flat memory, and the speed against psql | redis-cli
+rows: tools ## a million rows of PostgreSQL into a namespace: flat memory, and the speed against psql | redis-cli
 	STOKER_TEST_ROWS=1000000 go test -timeout 60m -run FlatMemory -bench BenchmarkRows -benchtime 1x -v ./worker/warm
 
 build: ## one static binary in ./bin
