@@ -32,6 +32,7 @@ import (
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/refresh"
 )
 
@@ -58,7 +59,7 @@ func settings(t *testing.T) []string {
 	t.Helper()
 	var buf bytes.Buffer
 	for _, room := range []any{
-		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &refresh.Config{}, &freshness.Config{},
+		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &origin.Config{}, &refresh.Config{}, &freshness.Config{},
 		&snapshot.Config{}, &release.Config{}, &governor.Config{}, &health.Config{}, &notify.Config{}, &scheduler.Config{}, &web.Config{},
 	} {
 		if err := envconfig.Usagef("STOKER", room, &buf, "{{range .}}{{usage_key .}}\n{{end}}"); err != nil {

@@ -378,6 +378,15 @@ func (c *cli) switchCommand(verb, short, long string) *cobra.Command {
 	}
 }
 
+// doctored are keys like those that stoker uses on the cache Redis, of a release that is none.
+func (r *rooms) doctored(release string) []string {
+	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release)}
+	if tasks.Sharded(r.cache) {
+		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Watermark(1))
+	}
+	return keys
+}
+
 // pauseLane stops a lane from taking new tasks, or lets it go on. It is harmless twice.
 func (r *rooms) pauseLane(ctx context.Context, lane tasks.Lane, paused bool) error {
 	queue, inspector := lane.Queue(r.set.Tasks.App), asynq.NewInspectorFromRedisClient(r.queue)
@@ -393,13 +402,4 @@ func (r *rooms) pauseLane(ctx context.Context, lane tasks.Lane, paused bool) err
 		return inspector.PauseQueue(queue)
 	}
 	return inspector.UnpauseQueue(queue)
-}
-
-// doctored are keys like those that stoker uses on the cache Redis, of a release that is none.
-func (r *rooms) doctored(release string) []string {
-	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release)}
-	if tasks.Sharded(r.cache) {
-		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Watermark(1))
-	}
-	return keys
 }
