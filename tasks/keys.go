@@ -142,6 +142,15 @@ func (k Keys) SlotFence(release, tag string) string {
 	return "stoker:{" + tag + "}:fence:" + k.app + ":" + release
 }
 
+// Barrier is a STRING in the cache Redis that is written behind other things and expires: a replica that
+// has it has those. On a Cluster tag names the slot; it is "" elsewhere.
+func (k Keys) Barrier(tag string) string {
+	if tag == "" {
+		return k.prefix + "barrier"
+	}
+	return "stoker:{" + tag + "}:barrier:" + k.app
+}
+
 // Watermark is a STRING on one server of the cache Redis, as JSON: up to where the log is applied
 // there. n is 0 but on a Cluster, where each n lies in a slot of its own: some are on every server.
 func (k Keys) Watermark(n int) string {

@@ -51,7 +51,8 @@ func (c *Cache) SetFence(ctx context.Context, release, token string) (err error)
 // Purge deletes the release's whole namespace, reserved keys included, and returns how many
 // keys went. Every deleting step checks that the release's fence holds token and else deletes
 // nothing more and returns ErrRefused. It returns nil only after a pass over all servers that
-// found nothing left. A server that restarts or fails over meanwhile ends it with [ErrFenceLost].
+// found nothing left, and when the replicas know (see [Cache.Replicated]), so that no failover brings keys
+// back. A server that restarts or fails over meanwhile ends it with [ErrFenceLost].
 //
 // progress, which may be nil, gets the number deleted so far, by one goroutine at a time. It is called
 // for the first time before the first deletion, when all that follows depends on the fence as it is
@@ -68,11 +69,18 @@ func (c *Cache) Purge(ctx context.Context, release, token string, progress func(
 	if c.sharded {
 		defer p.unfence(ctx)
 	}
+	servers, err := c.Servers(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for range purgePasses {
 		before := p.deleted
 		err := c.everywhere(ctx, Work{Verb: verbDelete}, p.visit)
-		if err != nil || p.deleted == before {
+		if err != nil {
 			return p.deleted, err
+		}
+		if p.deleted == before {
+			return p.deleted, p.kept(ctx, servers)
 		}
 		p.passed = true
 	}

@@ -37,9 +37,13 @@ type tally struct {
 
 // cursor is how far a batch has come.
 type cursor struct {
-	Next  string `json:"next"`
-	Tally tally  `json:"tally"`
+	Next    string `json:"next"`
+	Tally   tally  `json:"tally"`
+	Servers string `json:"servers,omitempty"` // of the cache Redis, where all of it was written
 }
+
+// failovers is how often a batch begins anew in one try because the cache Redis has failed over.
+const failovers = 5
 
 // Batch warms one batch of a run. The last one to finish ends the run. A retry goes on where the
 // last try ended, where the source can, and repeats it otherwise.
@@ -93,35 +97,20 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 	if w.mark, err = r.openMark(ctx, p, cut); err != nil {
 		return tally{}, err
 	}
-	var at cursor
-	if _, err := job.Load(ctx, &at); err != nil {
-		return tally{}, err
-	}
-	w.tally, w.keep = at.Tally, cut.keep(s.demand.sample())
-	w.tally.Mark = w.mark
-	part := source.Part{Share: st.share}
+	w.keep, w.carries = cut.keep(s.demand.sample()), s.Carry != nil
+	w.part = source.Part{Share: st.share}
 	if cut.Listed {
-		part.Share = 0 // the list is a sample already
-		if part.Items, err = rec.items(ctx, p); err != nil {
-			return w.tally, err
-		}
-	}
-	if s.Carry != nil && at.Next == "" {
-		// What is invalidated leaves the source before anything is copied, so that no copy has to be
-		// taken back for what was known by now.
-		if _, err := r.deps.Replay.Sweep(ctx, 0); err != nil {
-			return w.tally, err
+		w.part.Share = 0 // the list is a sample already
+		if w.part.Items, err = rec.items(ctx, p); err != nil {
+			return tally{}, err
 		}
 	}
 	src, closeSource, err := r.open(s.Source, p.Release, cut.From)
 	if err != nil {
-		return w.tally, err
+		return tally{}, err
 	}
 	defer closeSource()
-	if err := src.Walk(ctx, part, at.Next, func(c source.Chunk) error { return w.take(ctx, c) }); err != nil {
-		return w.tally, err
-	}
-	if _, err := r.deps.Replay.Replay(ctx, p.Release, w.mark); err != nil {
+	if err := w.write(ctx, src); err != nil {
 		return w.tally, err
 	}
 	return w.tally, r.deps.Log.CloseMark(ctx, p.Release, BatchTaskID(p))
@@ -159,15 +148,76 @@ func (st state) source(name string) (planned, cutSource, error) {
 
 // writer takes the chunks of one batch.
 type writer struct {
-	r      *Runner
-	job    tasks.Job
-	rec    runRecord
-	batch  tasks.WarmBatch
-	mark   tasks.Mark
-	total  int64
-	listed bool
-	keep   int // sampled entries to keep
-	tally  tally
+	r       *Runner
+	job     tasks.Job
+	rec     runRecord
+	batch   tasks.WarmBatch
+	part    source.Part
+	mark    tasks.Mark
+	total   int64
+	listed  bool
+	carries bool // from another release's namespace
+	keep    int  // sampled entries to keep
+	servers string
+	tally   tally
+}
+
+// write walks the source and replays, all on the same servers of the cache Redis, and returns when the
+// replicas have what was written. A server that was promoted or started again may lack what was written
+// last, tag indexes too: then the batch begins anew.
+func (w *writer) write(ctx context.Context, src source.Source) error {
+	for range failovers {
+		from, err := w.begin(ctx)
+		if err != nil {
+			return err
+		}
+		if err := src.Walk(ctx, w.part, from, func(c source.Chunk) error { return w.take(ctx, c) }); err != nil {
+			return err
+		}
+		if _, err := w.r.deps.Replay.Replay(ctx, w.batch.Release, w.mark); err != nil {
+			return err
+		}
+		servers, err := w.r.deps.Cache.Replicated(ctx)
+		if err != nil || servers == w.servers {
+			return err
+		}
+	}
+	return fmt.Errorf("the cache Redis has restarted or failed over %d times meanwhile", failovers)
+}
+
+// begin returns where the walk goes on: where the last one ended, unless that was on other servers of
+// the cache Redis.
+func (w *writer) begin(ctx context.Context) (from string, err error) {
+	var at cursor
+	if _, err := w.job.Load(ctx, &at); err != nil {
+		return "", err
+	}
+	if w.servers, err = w.r.deps.Cache.Servers(ctx); err != nil {
+		return "", err
+	}
+	anew := at.Servers != w.servers
+	if anew {
+		at.Next, at.Tally = "", tally{}
+		if err := w.job.Save(ctx, cursor{Servers: w.servers}); err != nil {
+			return "", err
+		}
+	}
+	w.tally = at.Tally
+	w.tally.Mark = w.mark
+	if !w.carries || at.Next != "" {
+		return at.Next, nil
+	}
+	// What is invalidated leaves the source before anything is copied, so that no copy has to be
+	// taken back for what was known by now; a server that has come back older lacks no removal then.
+	if _, err := w.r.deps.Replay.Sweep(ctx, 0); err != nil {
+		return "", err
+	}
+	if at.Servers == "" || !anew {
+		return "", nil
+	}
+	// Until it did, entries may have been copied that the mark says were removed from the source.
+	_, err = w.r.deps.Replay.ReplayRest(ctx, w.batch.Release, tasks.Mark{Epoch: w.mark.Epoch})
+	return "", err
 }
 
 // take stores a chunk, counts it and keeps the position after it.
@@ -184,7 +234,7 @@ func (w *writer) take(ctx context.Context, c source.Chunk) error {
 	w.tally.Sample = pick(w.tally.Sample, warm, w.keep)
 	w.job.Progress("warm "+w.batch.Source, w.tally.Planned, w.total)
 	if c.Next != "" {
-		if err := w.job.Save(ctx, cursor{c.Next, w.tally}); err != nil {
+		if err := w.job.Save(ctx, cursor{c.Next, w.tally, w.servers}); err != nil {
 			return err
 		}
 	}
