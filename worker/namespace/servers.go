@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,16 +26,18 @@ const (
 func (c *Cache) Servers(ctx context.Context) (string, error) {
 	return c.onEach(ctx, func(ctx context.Context, on pipeliner, _ string) (string, error) {
 		found, err := identify(ctx, on)
+		c.followers.most(found)
 		return found.name, err
 	})
 }
 
 // Replicated waits until the replicas have all that was written before the call, so that it outlives a
 // failover to any of them, and returns what Servers does, as it was then. Whoever noted Servers before
-// it wrote, and is given the same name now, has lost nothing and will not lose it. It waits for ten seconds at
-// most: a replica that is further behind does not stop the work.
+// it wrote, and is given the same name now, has lost nothing and will not lose it. A replica that Servers has
+// seen and that is not connected at the moment is waited for as well. It waits for ten seconds at most: a
+// replica that is further behind, or gone, does not stop the work.
 func (c *Cache) Replicated(ctx context.Context) (servers string, err error) {
-	return c.onEach(ctx, confirmed)
+	return c.onEach(ctx, c.confirmed)
 }
 
 // onEach calls ask for every server, with a key that lies on it, and returns the replies together.
@@ -68,20 +71,49 @@ func (c *Cache) onEach(ctx context.Context, ask func(ctx context.Context, on pip
 }
 
 // confirmed waits for one server's replicas. A write of its own comes behind all others in what they are sent.
-func confirmed(ctx context.Context, on pipeliner, key string) (string, error) {
+func (c *Cache) confirmed(ctx context.Context, on pipeliner, key string) (string, error) {
+	begun := time.Now()
 	found, err := identify(ctx, on)
-	for begun := time.Now(); err == nil && found.replicas > 0; {
+	for want := c.followers.most(found); err == nil && want > 0; want = c.followers.most(found) {
 		var have *redis.IntCmd
 		found, err = identify(ctx, on, func(p redis.Pipeliner) {
 			p.Set(ctx, key, "", time.Minute)
-			have = redis.NewIntCmd(ctx, "WAIT", found.replicas, replicaWait.Milliseconds())
+			have = redis.NewIntCmd(ctx, "WAIT", want, replicaWait.Milliseconds())
 			_ = p.Process(ctx, have)
 		})
-		if err == nil && (have.Val() >= int64(found.replicas) || time.Since(begun) > replicaPatience) {
+		if err != nil || have.Val() >= int64(want) {
+			break
+		}
+		if time.Since(begun) > replicaPatience {
+			c.followers.forget(found)
 			break
 		}
 	}
 	return found.name, err
+}
+
+// followers remembers how many replicas servers had, by name. Its zero value is ready; it is safe for concurrent use.
+type followers struct {
+	mu   sync.Mutex
+	seen map[string]int // guarded by mu
+}
+
+// most returns how many replicas the server had at most.
+func (f *followers) most(s identity) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen == nil {
+		f.seen = map[string]int{}
+	}
+	f.seen[s.name] = max(f.seen[s.name], s.replicas)
+	return f.seen[s.name]
+}
+
+// forget takes those that the server has now for all that there are.
+func (f *followers) forget(s identity) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen[s.name] = s.replicas
 }
 
 // identity is one server, as it tells of itself.

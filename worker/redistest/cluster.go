@@ -125,9 +125,28 @@ func (c *Cluster) OwnerOf(slot int) *Server {
 // replicas, which it returns.
 func (c *Cluster) KillPrimary(s *Server) *Server {
 	c.t.Helper()
+	return c.Lose(s)()
+}
+
+// Lose is KillPrimary for those who have to do in between: it returns what waits.
+func (c *Cluster) Lose(s *Server) (heir func() *Server) {
+	c.t.Helper()
 	replicas := c.replicasOf(s)
 	s.Kill()
-	return c.promoted(replicas)
+	return func() *Server {
+		c.t.Helper()
+		return c.promoted(replicas)
+	}
+}
+
+// Rejoin starts a server that was killed again, which makes it a replica of its heir, and waits until it is in step.
+func (c *Cluster) Rejoin(s *Server) {
+	c.t.Helper()
+	s.Restart()
+	Eventually(c.t, "the replica to be in step", func() bool {
+		return strings.Contains(s.replication(), "master_link_status:up")
+	})
+	c.await("the servers to know of the replica")
 }
 
 // Promote makes a primary and its replica change places, as an operator does before maintenance: nothing
