@@ -72,7 +72,7 @@ type site struct {
 func newKills(t *testing.T, cache topology, entries int, rng *rand.Rand) *kills {
 	t.Helper()
 	in := newInstall(t)
-	in = in.with("STOKER_CACHE_URL="+cache.url, "STOKER_KEY_TEMPLATE="+cache.template, "STOKER_PACE=gentle", "STOKER_WATCH_FOR=0s")
+	in = in.with("STOKER_CACHE_URL="+cache.url, "STOKER_KEY_TEMPLATE="+cache.template, "STOKER_PACE="+string(cache.pace), "STOKER_WATCH_FOR=0s")
 	tmpl, err := tasks.ParseTemplate(cache.template, "site")
 	if err != nil {
 		t.Fatal(err)
