@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench bench-large model fuzz archive verdicts build tools
+.PHONY: demo test lint bench bench-large model fuzz archive verdicts rows build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -38,6 +38,9 @@ archive: ## archives at length: 10,000 flipped bits, a set of a million members,
 verdicts: ## the comparisons at length: 20 pairs of real releases of each kind, 500 made-up ones
 	STOKER_TEST_RUNS=20 go test -timeout 30m -run TestVerdicts -v ./cmd/stoker/demo
 	STOKER_TEST_RUNS=500 go test -timeout 30m -run 'ComparePower|NoFalseAlarm|WatchAlarms' -v ./worker/health
+
+rows: ## a million rows of PostgreSQL into a namespace: flat memory, and the speed against psql | redis-cli
+	STOKER_TEST_ROWS=1000000 go test -timeout 60m -run FlatMemory -bench BenchmarkRows -benchtime 1x -v ./worker/warm
 
 build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker

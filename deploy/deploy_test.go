@@ -72,7 +72,7 @@ var settingName = regexp.MustCompile(`\bSTOKER_[A-Z_]+\b`)
 
 func TestSettingsExist(t *testing.T) {
 	known := append(settings(t), "STOKER_REDIS_URL_FILE", "STOKER_CACHE_URL_FILE", "STOKER_WEBHOOK_URL_FILE", "STOKER_WEBHOOK_SECRET_FILE")
-	files := append(glob(t, "systemd/*"), "Dockerfile", "compose.yaml", "env.example", "README.md", "fill.md", "redis-start.sh", "redis-queue.conf", "redis-cache.conf")
+	files := append(glob(t, "systemd/*"), "Dockerfile", "compose.yaml", "env.example", "README.md", runbooks, "fill.md", rules, "redis-start.sh", "redis-queue.conf", "redis-cache.conf")
 	for _, file := range files {
 		for _, name := range settingName.FindAllString(read(t, file), -1) {
 			if !slices.Contains(known, name) {
@@ -94,7 +94,7 @@ func TestReadmeCommandsExist(t *testing.T) {
 			known = append(known, m[1])
 		}
 	}
-	known = append(known, "pause", "resume", "worker", "scheduler", "web") // made by one function each
+	known = append(known, "warm", "pause", "resume", "worker", "scheduler", "web") // made by one function each
 	for _, m := range commandUsed.FindAllStringSubmatch(read(t, "README.md"), -1) {
 		if !slices.Contains(known, m[1]) {
 			t.Errorf("README.md: no command `stoker %s`", m[1])
@@ -274,6 +274,8 @@ func TestRedises(t *testing.T) {
 			Queue: queue, Cache: cache,
 			QueueURL: "redis://stoker:x@" + queueAddr, CacheURL: "redis://stoker:x@" + cacheAddr,
 			Template: tasks.DefaultTemplate, Records: ledger.List,
+			QueueKeys: []string{tasks.KeysOf("shop").Cursor("doctor"), "asynq:{shop.health}:doctor"},
+			CacheKeys: []string{"shop:doctor:doctor", tasks.KeysOf("shop").Fence("doctor")},
 		}, cfg)
 		for _, c := range checks {
 			if c.Status == health.Warn || c.Status == health.Fail {

@@ -47,6 +47,14 @@ func (k Keys) Nudge() string { return k.prefix + "nudge" }
 // Idempotency is a STRING: what the API's request with that key was answered, as JSON; it expires.
 func (k Keys) Idempotency(key string) string { return k.prefix + "idempotency:" + key }
 
+// Session is a STRING: who signed in to the console by browser, as JSON, by the hash of the browser's
+// secret; it expires.
+func (k Keys) Session(sum string) string { return k.prefix + "session:" + sum }
+
+// SignIn is a STRING: what a sign-in under way at a provider needs when it returns, as JSON, by the
+// hash of its state; it expires.
+func (k Keys) SignIn(sum string) string { return k.prefix + "signin:" + sum }
+
 // Releases is a ZSET: release ID → time of creation in Unix microseconds.
 func (k Keys) Releases() string { return k.prefix + "releases" }
 
@@ -82,6 +90,10 @@ func (k Keys) RunURLs(id, source string) string { return k.prefix + "run:" + id 
 
 // Runs is a ZSET of a release's warm runs → time in Unix microseconds.
 func (k Keys) Runs(release string) string { return k.prefix + "runs:" + release }
+
+// Origin is a HASH of one origin that warms read from: hold → until when nobody may ask it, and
+// w:<worker> → its lease on a part of the ceilings.
+func (k Keys) Origin(name string) string { return k.prefix + "origin:" + name }
 
 // Dirty is a HASH: a key of the release that is to be refreshed → the number of the invalidation that
 // last removed it.

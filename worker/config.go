@@ -63,16 +63,18 @@ type lane struct {
 	capped bool
 	// urgent lanes do what others wait for, so their work does not make way for what waits.
 	urgent bool
+	// yields: running tasks stop when their lane is paused, and go on from their cursors after.
+	yields bool
 }
 
 var lanes = []lane{
 	// Nudges and rounds are the fast path of these two, so they need not be polled often.
-	{tasks.LaneInvalidate, 250 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false, true},
-	{tasks.LaneBulk, 250 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false, true},
-	{tasks.LaneRelease, 100 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true, true},
-	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true, false},
-	{tasks.LaneRefresh, 250 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true, false},
-	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true, false},
-	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true, false},
-	{tasks.LaneNotify, 500 * time.Millisecond, func(c Config) int { return c.NotifyConcurrency }, true, false},
+	{tasks.LaneInvalidate, 250 * time.Millisecond, func(c Config) int { return c.InvalidateConcurrency }, false, true, false},
+	{tasks.LaneBulk, 250 * time.Millisecond, func(c Config) int { return c.BulkConcurrency }, false, true, false},
+	{tasks.LaneRelease, 100 * time.Millisecond, func(c Config) int { return c.ReleaseConcurrency }, true, true, false},
+	{tasks.LaneWarm, 200 * time.Millisecond, func(c Config) int { return c.WarmConcurrency }, true, false, true},
+	{tasks.LaneRefresh, 250 * time.Millisecond, func(c Config) int { return c.RefreshConcurrency }, true, false, true},
+	{tasks.LaneUpkeep, 500 * time.Millisecond, func(c Config) int { return c.UpkeepConcurrency }, true, false, false},
+	{tasks.LaneHealth, 500 * time.Millisecond, func(c Config) int { return c.HealthConcurrency }, true, false, false},
+	{tasks.LaneNotify, 500 * time.Millisecond, func(c Config) int { return c.NotifyConcurrency }, true, false, false},
 }

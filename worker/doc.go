@@ -1,6 +1,7 @@
 // Package worker runs the lanes: it takes tasks off asynq's queues, hands each to the handler of
 // its type, and makes asynq keep the promises that the rest of stoker builds on. It knows every
-// verb by a small interface and does no work of its own beyond activating a release.
+// verb by a small interface and does no work of its own beyond activating a release. [ServeWarm] alone
+// wires a verb: it is the door for a site with sources of its own.
 //
 // # A lane
 //
@@ -39,6 +40,9 @@
 // their slice, save their cursor and return [tasks.ErrDraining]; another worker goes on at once.
 // A handler that does not return within the grace period loses its task to the queue, its
 // context is cancelled, and Stop waits a moment longer for it before it returns regardless.
+//
+// A pause of the warm or the refresh lane closes the channel of its running tasks as well, within a
+// quarter of a second: they return to the queue with their cursors and wait there.
 //
 // # Not promised
 //

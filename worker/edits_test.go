@@ -72,8 +72,8 @@ type article struct {
 	gone    bool
 }
 
-// origin is a site's database with what it holds, for those who must not wait for a query.
-type origin struct {
+// articles is a site's database with what it holds, for those who must not wait for a query.
+type articles struct {
 	db  *sql.DB
 	dsn string
 	mu  sync.Mutex
@@ -83,9 +83,9 @@ type origin struct {
 	edited chan struct{} // closed by the next edit
 }
 
-func newOrigin(t *testing.T) *origin {
+func newArticles(t *testing.T) *articles {
 	t.Helper()
-	o := &origin{now: map[string]article{}, edited: make(chan struct{})}
+	o := &articles{now: map[string]article{}, edited: make(chan struct{})}
 	o.dsn = "file:" + filepath.Join(t.TempDir(), "site.db") + "?_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)"
 	var err error
 	o.db, err = sql.Open("sqlite", o.dsn)
@@ -97,7 +97,7 @@ func newOrigin(t *testing.T) *origin {
 }
 
 // publish puts articles into the database that nobody has cached.
-func (o *origin) publish(t *testing.T, slugs []string) {
+func (o *articles) publish(t *testing.T, slugs []string) {
 	t.Helper()
 	var changes []change
 	for _, slug := range slugs {
@@ -109,7 +109,7 @@ func (o *origin) publish(t *testing.T, slugs []string) {
 
 // edit commits one edit and returns what it invalidates: every other article by its keys, the rest
 // by the tag that they had before.
-func (o *origin) edit(ctx context.Context, changes []change) (targets []tasks.Target, err error) {
+func (o *articles) edit(ctx context.Context, changes []change) (targets []tasks.Target, err error) {
 	tx, err := o.db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (o *origin) edit(ctx context.Context, changes []change) (targets []tasks.Ta
 }
 
 // await returns when there were some more edits, or no more come.
-func (o *origin) await(ctx context.Context, edits int) {
+func (o *articles) await(ctx context.Context, edits int) {
 	for range edits {
 		o.mu.Lock()
 		edited := o.edited
@@ -168,7 +168,7 @@ func (o *origin) await(ctx context.Context, edits int) {
 	}
 }
 
-func (o *origin) get(slug string) article {
+func (o *articles) get(slug string) article {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.now[slug]
@@ -176,7 +176,7 @@ func (o *origin) get(slug string) article {
 
 // rollout is a site in the middle of a release: r1 on standby, r2 active, r3 being warmed.
 type rollout struct {
-	*origin
+	*articles
 	t       *testing.T
 	rdb     *redis.Client
 	cfg     tasks.Config
@@ -189,7 +189,7 @@ type rollout struct {
 func newRollout(t *testing.T) *rollout {
 	t.Helper()
 	r := &rollout{
-		origin: newOrigin(t), t: t, rdb: redistest.Start(t).Client, clients: map[string]*tasks.Client{},
+		articles: newArticles(t), t: t, rdb: redistest.Start(t).Client, clients: map[string]*tasks.Client{},
 		cfg: tasks.Config{App: app, KeyTemplate: tasks.DefaultTemplate, FillLimit: 30 * time.Second},
 	}
 	tmpl, err := r.cfg.Template()

@@ -97,8 +97,11 @@ func (r runner) run(ctx context.Context, id string, t *asynq.Task) error {
 			return err
 		}
 	}
-	j := &job{id: id, cursor: r.w.keys.Cursor(id), queue: r.w.deps.Queue, result: t.ResultWriter(), draining: r.w.draining, work: throttle.NewTask("", r.lane.urgent)}
-	result, err := r.guarded(throttle.With(ctx, j.work), j, t, handle)
+	j := &job{id: id, cursor: r.w.keys.Cursor(id), queue: r.w.deps.Queue, result: t.ResultWriter(), work: throttle.NewTask("", r.lane.urgent)}
+	result, err := r.handle(ctx, func(draining <-chan struct{}) (any, error) {
+		j.draining = draining
+		return r.guarded(throttle.With(ctx, j.work), j, t, handle)
+	})
 	j.settle()
 	if err == nil {
 		err = writeResult(t, result)

@@ -339,3 +339,54 @@ func TestCheckQueueRedis(t *testing.T) {
 		t.Error("a server that is down passed")
 	}
 }
+
+// TestPause: a running warm yields when its lane is paused, keeps its cursor, and goes on when that is
+// over, on its last try as well. Tasks of other lanes finish.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	for name, retries := range map[string]int{"some tries left": 3, "last try": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			begins, finish := make(chan int, 10), make(chan struct{})
+			r.start(nil, func(c *Config, d *Deps) {
+				c.Lanes = []tasks.Lane{tasks.LaneWarm}
+				d.Handlers = Handlers{tasks.TypeWarmRun: sliced(begins, finish)}
+			})
+			warm := tasks.LaneWarm.Queue(app)
+			if _, err := r.asynq.Enqueue(asynq.NewTask(tasks.TypeWarmRun, nil), asynq.Queue(warm), asynq.TaskID("run"), asynq.MaxRetry(retries), asynq.Timeout(time.Minute), asynq.Retention(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			for at := range 2 {
+				if got := receive(t, "the handler", begins); got != at {
+					t.Fatalf("began at %d, want %d", got, at)
+				}
+				begun := time.Now()
+				if err := r.inspector.PauseQueue(warm); err != nil {
+					t.Fatal(err)
+				}
+				cursor := tasks.KeysOf(app).Cursor("run")
+				until(t, "cursor", func() bool { return r.redis.Client.Get(context.Background(), cursor).Val() == fmt.Sprint(at+1) })
+				if took := time.Since(begun); took > time.Second {
+					t.Errorf("stopped %v after the pause", took)
+				}
+				select {
+				case got := <-begins:
+					t.Errorf("began at %d although its lane is paused", got)
+				case <-time.After(2 * pauseEvery):
+				}
+				if err := r.inspector.UnpauseQueue(warm); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := receive(t, "the handler", begins); got != 2 {
+				t.Errorf("began at %d, want 2", got)
+			}
+			close(finish)
+			until(t, "completed", func() bool {
+				info, err := r.inspector.GetTaskInfo(warm, "run")
+				return err == nil && info.State == asynq.TaskStateCompleted && info.Retried == 0
+			})
+		})
+	}
+}

@@ -106,12 +106,12 @@ func printStale(w io.Writer, n freshness.Result) {
 	table(w, []string{"ENTRY", "SEEN FIRST", "INVALIDATE"}, rows)
 }
 
-// origin asks the plans' queries. A crawl is never asked: the site would answer from the cache that
+// planOrigin asks the plans' queries. A crawl is never asked: the site would answer from the cache that
 // is in question, or fill it.
-type origin struct{ warmer *warm.Runner }
+type planOrigin struct{ warmer *warm.Runner }
 
 // Ask implements [freshness.Origin].
-func (o origin) Ask(ctx context.Context, release string, keys []string) (answers map[string]freshness.Answer, err error) {
+func (o planOrigin) Ask(ctx context.Context, release string, keys []string) (answers map[string]freshness.Answer, err error) {
 	lookup, err := o.warmer.Lookup(ctx, release)
 	if err != nil {
 		return nil, err

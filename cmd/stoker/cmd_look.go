@@ -221,9 +221,11 @@ func (c *cli) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "The security and readiness checklist, each line with its remedy",
-		Long: `Examine the installation: eviction and persistence of the Redises, transport and passwords,
-secrets and file modes, clocks and versions, memory, the snapshot store, the schedule and the
-plan. It changes nothing but for a probe that it writes to the snapshot store and removes.`,
+		Long: `Examine the installation: eviction and persistence of the Redises, transport, passwords and what
+their users may do, secrets and file modes, how the console answers strangers, clocks and
+versions, memory for a second release, the snapshot store and the last drill, the schedule and the plan. It
+changes nothing but for a probe that it writes to the snapshot store and removes. Exit code 1
+when a check fails; warnings and what could not be asked do not count.`,
 		Example: "  stoker doctor",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -248,10 +250,15 @@ plan. It changes nothing but for a probe that it writes to the snapshot store an
 	}
 }
 
+// doctor stands where a name is needed for what does not exist.
+const doctor = "doctor"
+
 func (r *rooms) doctorDeps() health.DoctorDeps {
 	d := health.DoctorDeps{
 		Queue: r.queue, Cache: r.cache, QueueURL: r.set.Tasks.RedisURL, CacheURL: r.set.Tasks.CacheURL,
-		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebGuarded: r.set.Web.WebTokensFile != "",
+		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebURL: r.set.Web.WebURL, WebGuarded: r.set.Web.Guarded(),
+		QueueKeys:   []string{r.keys.Cursor(doctor), "asynq:{" + tasks.LaneHealth.Queue(r.set.Tasks.App) + "}:" + doctor},
+		CacheKeys:   []string{r.tmpl.Key(doctor, doctor), r.keys.Fence(doctor)},
 		SecretFiles: map[string]string{},
 		Records:     r.ledger.List,
 		ActiveBytes: func(ctx context.Context, id string) (int64, error) {
@@ -270,11 +277,13 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 			d.EnvSecrets = append(d.EnvSecrets, name)
 		}
 	}
-	if file := r.set.Web.WebTokensFile; file != "" {
-		d.SecretFiles["STOKER_WEB_TOKENS_FILE"] = file
-	}
-	if file := r.set.Snapshot.SnapshotKeyFile; file != "" {
-		d.SecretFiles["STOKER_SNAPSHOT_KEY_FILE"] = file
+	for setting, file := range map[string]string{
+		"STOKER_WEB_TOKENS_FILE": r.set.Web.WebTokensFile, "STOKER_WEB_OIDC_SECRET_FILE": r.set.Web.WebOIDCSecretFile,
+		"STOKER_SNAPSHOT_KEY_FILE": r.set.Snapshot.SnapshotKeyFile,
+	} {
+		if file != "" {
+			d.SecretFiles[setting] = file
+		}
 	}
 	if file := r.set.Scheduler.Schedule; file != "" {
 		d.Schedule = func() (string, error) {
@@ -342,7 +351,7 @@ func printSettings(w io.Writer, all []setting) {
 
 func (c *cli) pauseCommand() *cobra.Command {
 	return c.switchCommand("pause", "Stop a lane from taking new tasks: the kill switch",
-		"Tasks under way finish; new ones wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.",
+		"Tasks under way finish, but for warms and refreshes: they stop within a second, and go on where they\nwere after `stoker resume`. New tasks wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.",
 		func(i *asynq.Inspector, queue string) error { return i.PauseQueue(queue) })
 }
 

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -109,29 +107,6 @@ func fill[T any](rec release.Record, d release.Doc, to **T) error {
 		*to = v
 	}
 	return err
-}
-
-func certificateFields(rec release.Record) ([]health.Field, error) {
-	var cert struct {
-		Verdict  string
-		Reasons  []string
-		Planned  int64
-		Stored   int64
-		Failed   int64
-		Entries  int64
-		Coverage float64
-	}
-	ok, err := rec.Doc(release.DocCertificate, &cert)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return []health.Field{
-		{Name: "Verdict", Value: cert.Verdict},
-		{Name: "Reasons", Value: strings.Join(cert.Reasons, "; ")},
-		{Name: "Coverage", Value: fmt.Sprintf("%.1f%%", 100*cert.Coverage)},
-		{Name: "Planned, stored, failed", Value: fmt.Sprintf("%d, %d, %d", cert.Planned, cert.Stored, cert.Failed)},
-		{Name: "Entries in the namespace", Value: fmt.Sprint(cert.Entries)},
-	}, nil
 }
 
 // previous returns the release that was active before rec first was.

@@ -211,6 +211,10 @@ func (c *cli) showCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				certificate, err := certificateFields(rec)
+				if err != nil {
+					return err
+				}
 				v := struct {
 					release.Record
 					Entries int64          `json:"entries"`
@@ -219,6 +223,7 @@ func (c *cli) showCommand() *cobra.Command {
 				}{rec, usage.Entries, usage.Bytes, history}
 				return c.show(v, func(w io.Writer) {
 					fmt.Fprintf(w, "%s is %s since %s: %d entries, about %s, certificate %s, verdict after its switch %s\n", rec.ID, rec.State, ago(rec.ChangedAt), usage.Entries, size(usage.Bytes), verdictOf(rec), outcomeOf(rec))
+					printFields(w, certificate)
 					var notes [][]string
 					for _, n := range [][2]string{{"owner", rec.Owner}, {"why", rec.Notes.Reason}, {"expected", rec.Expected}, {"revision", rec.Revision}, {"rollback", rec.RollbackNote}, {"files", strings.Join(rec.Files, ", ")}, {"commands", strings.Join(rec.Commands, "; ")}} {
 						if n[1] != "" {

@@ -30,7 +30,7 @@ func (c *cli) schedulerCommand() *cobra.Command {
 
 func (c *cli) webCommand() *cobra.Command {
 	return c.process("web", "Serve the console, the asynq UI, the HTTP API, health and metrics",
-		"Listens on loopback only unless it has credentials (STOKER_WEB_ADDR, STOKER_WEB_TOKENS_FILE).", (*rooms).runWeb)
+		"Listens on loopback only unless people have to sign in: with tokens (STOKER_WEB_TOKENS_FILE), at a\nproxy (STOKER_WEB_PROXY_USER) or at an OpenID Connect provider (STOKER_WEB_OIDC_ISSUER).", (*rooms).runWeb)
 }
 
 // process is a command that runs until it is interrupted.

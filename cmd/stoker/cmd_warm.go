@@ -21,16 +21,21 @@ import (
 )
 
 func (c *cli) warmCommand() *cobra.Command {
+	return c.warms("warm ID", "Fill a release's namespace by the warm plan, and certify it", "stoker warm")
+}
+
+// warms is the command that warms, under one of its names.
+func (c *cli) warms(use, short, name string) *cobra.Command {
 	var file, sample string
 	var sources []string
 	var dryRun, wait bool
 	var p pace
 	cmd := &cobra.Command{
-		Use:   "warm ID",
-		Short: "Fill a release's namespace by the warm plan, and certify it",
-		Example: `  stoker warm r42 --plan stoker.yaml --dry-run
-  stoker warm r42 --plan stoker.yaml --sample 5% --wait
-  stoker warm r42 --plan stoker.yaml --wait`,
+		Use:   use,
+		Short: short,
+		Example: "  " + name + ` r42 --plan stoker.yaml --dry-run
+  ` + name + ` r42 --plan stoker.yaml --sample 1% --wait
+  ` + name + ` r42 --plan stoker.yaml --wait`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			share, err := source.Percent(sample).Parse()
@@ -52,7 +57,7 @@ func (c *cli) warmCommand() *cobra.Command {
 					return err
 				}
 				if dryRun {
-					return c.dryWarm(p.here(cmd.Context()), r, plan, a[0], sources)
+					return c.dryWarm(p.here(cmd.Context()), r, plan, a[0], sources, share)
 				}
 				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, Pace: p.Pace, By: c.by()})
 				if err != nil {
@@ -70,8 +75,8 @@ func (c *cli) warmCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&file, "plan", "", "the plan's file (default STOKER_PLAN)")
 	f.StringArrayVar(&sources, "source", nil, "only this source of the plan (repeat)")
-	f.StringVar(&sample, "sample", "100%", "share of the entries to warm: the smallest change first")
-	f.BoolVar(&dryRun, "dry-run", false, "only count what would be warmed")
+	f.StringVar(&sample, "sample", "100%", "share of the entries to warm, by traffic where it is known")
+	f.BoolVar(&dryRun, "dry-run", false, "only count what would be warmed, and estimate what it takes")
 	f.BoolVar(&wait, "wait", false, "wait for the certificate")
 	paceFlag(cmd, &p, workersPace)
 	return cmd
@@ -136,29 +141,6 @@ func (r *rooms) planOf(ctx context.Context, id string) ([]byte, error) {
 	return text, err
 }
 
-func (c *cli) dryWarm(ctx context.Context, r *rooms, plan *warm.Plan, id string, sources []string) error {
-	found, err := r.warmer.DryRun(ctx, plan, id, sources)
-	if err != nil {
-		return err
-	}
-	return c.show(found, func(w io.Writer) {
-		var rows [][]string
-		for _, s := range found {
-			memory := ""
-			if s.Kind == "carry" {
-				memory = size(s.Bytes)
-			}
-			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), memory, examples(s.Keys)})
-		}
-		table(w, []string{"SOURCE", "KIND", "ENTRIES", "MEMORY", "FOR EXAMPLE"}, rows)
-		for _, s := range found {
-			if s.Refused != "" {
-				fmt.Fprintf(w, "%s would not begin: %s\n", s.Name, plain(s.Refused))
-			}
-		}
-	})
-}
-
 // followWarm shows a run's progress until it is over, and its certificate.
 func (c *cli) followWarm(ctx context.Context, r *rooms, run string) error {
 	bar := c.newBar()
@@ -219,6 +201,9 @@ func (c *cli) showRun(s warm.RunStatus) error {
 			}
 		}
 		fmt.Fprintln(w)
+		if s.Certificate != nil {
+			printFields(w, certificateDetails(*s.Certificate))
+		}
 	})
 	switch {
 	case err != nil:
@@ -239,8 +224,11 @@ func printFailures(w io.Writer, s warm.RunStatus) {
 		return
 	}
 	for _, src := range s.Certificate.Sources {
-		for _, example := range src.Examples {
-			fmt.Fprintf(w, "failed in %s: %s\n", src.Name, plain(example))
+		for _, f := range src.Failures {
+			fmt.Fprintf(w, "failed in %s: %d %s\n", src.Name, f.Count, f.Kind.Words())
+			for _, example := range f.Examples {
+				fmt.Fprintf(w, "  %s\n", plain(example))
+			}
 		}
 	}
 }
@@ -250,28 +238,4 @@ func reasons(s warm.RunStatus) []string {
 		return s.Certificate.Reasons
 	}
 	return []string{s.Error}
-}
-
-func (c *cli) planCommand() *cobra.Command {
-	cmd := group(&cobra.Command{Use: "plan", Short: "Check a warm plan, print its schema", Example: "  stoker plan check stoker.yaml"})
-	cmd.AddCommand(&cobra.Command{
-		Use: "check FILE", Short: "Check a plan without connecting to anything", Example: "  stoker plan check stoker.yaml",
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
-			_, plan, err := readPlan(a[0])
-			if err != nil {
-				return err
-			}
-			var names []string
-			for _, s := range plan.Sources {
-				names = append(names, s.Name)
-			}
-			return c.show(names, func(w io.Writer) { fmt.Fprintf(w, "%s is sound: sources %s\n", a[0], strings.Join(names, ", ")) })
-		},
-	}, &cobra.Command{
-		Use: "schema", Short: "Print the plan's JSON Schema", Example: "  stoker plan schema > stoker.schema.json",
-		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { _, err := c.out.Write(warm.Schema); return err },
-	})
-	return cmd
 }

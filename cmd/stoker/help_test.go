@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -72,4 +74,61 @@ func TestExamplesParse(t *testing.T) {
 			}
 		}
 	})
+}
+
+var (
+	codeBlock  = regexp.MustCompile("(?s)```[a-z]*\n(.*?)```")
+	codeInline = regexp.MustCompile("`([^`\n]+(?:\n[^`\n]+)?)`")
+	// A command line of stoker's, up to what ends it in a shell.
+	commandLine = regexp.MustCompile(`(?:^|\s|&& )stoker ([a-z][^\n|;&#>)…']*)`)
+)
+
+// documentedCommands returns the command lines that a document shows, with where the last of a line is
+// continued put together.
+func documentedCommands(text string) [][]string {
+	var shown []string
+	for _, m := range codeBlock.FindAllStringSubmatch(text, -1) {
+		shown = append(shown, strings.Split(m[1], "\n")...)
+	}
+	for _, m := range codeInline.FindAllStringSubmatch(codeBlock.ReplaceAllString(text, ""), -1) {
+		shown = append(shown, strings.ReplaceAll(m[1], "\n", " "))
+	}
+	var all [][]string
+	for _, line := range shown {
+		for _, m := range commandLine.FindAllStringSubmatch(line, -1) {
+			all = append(all, strings.Fields(m[1]))
+		}
+	}
+	return all
+}
+
+// Documents show commands and flags that there are.
+func TestDocumentedCommands(t *testing.T) {
+	for _, path := range []string{"../../README.md", "../../deploy/README.md", "../../deploy/runbooks.md", "../../deploy/api.md", "../../deploy/fill.md"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := documentedCommands(string(text))
+		if strings.Contains(path, "R") && len(found) < 10 {
+			t.Errorf("%s: %d commands found: does the pattern still fit?", path, len(found))
+		}
+		for _, words := range found {
+			if words[0] == "demo" || words[0] == "help" {
+				continue
+			}
+			shown, rest, err := (&cli{}).root().Find(words)
+			if err != nil || !shown.Runnable() || shown.HasSubCommands() && !strings.HasPrefix(words[len(words)-1], "-") && len(rest) == len(words) {
+				t.Errorf("%s: `stoker %s`: no such command (%v)", path, strings.Join(words, " "), err)
+				continue
+			}
+			for _, word := range words {
+				name, isFlag := strings.CutPrefix(word, "--")
+				name, _, _ = strings.Cut(name, "=")
+				if isFlag && shown.Flag(name) == nil {
+					t.Errorf("%s: `stoker %s`: there is no --%s", path, strings.Join(words, " "), name)
+				}
+			}
+		}
+	}
 }

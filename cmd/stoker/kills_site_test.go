@@ -51,7 +51,7 @@ type site struct {
 	t       *testing.T
 	cache   topology
 	tmpl    tasks.Template
-	app     *tasks.Client
+	client  *tasks.Client
 	ledger  *release.Ledger
 	log     *invalidation.Log
 	store   snapshot.Store
@@ -84,7 +84,7 @@ func newKills(t *testing.T, cache topology, entries int, rng *rand.Rand) *kills 
 	t.Cleanup(func() { _ = app.Close() })
 	keys := tasks.KeysOf("site")
 	s := &site{
-		t: t, cache: cache, tmpl: tmpl, app: app, served: "r1", standby: "r2", versions: map[int]int{}, told: map[int]int{},
+		t: t, cache: cache, tmpl: tmpl, client: app, served: "r1", standby: "r2", versions: map[int]int{}, told: map[int]int{},
 		ledger: release.Open(in.redis.Client, keys), store: snapshot.NewFileStore(filepath.Join(in.dir, "archives")),
 		log: invalidation.Open(in.redis.Client, keys, invalidation.Config{FillLimit: time.Second}),
 	}
@@ -192,7 +192,7 @@ func (s *site) edit(ctx context.Context, post int) {
 	if post%2 == 1 {
 		target = tasks.Target{Kind: tasks.KindTag, Name: tasks.Bytes(fmt.Sprint("about:", post))}
 	}
-	_, err := s.app.Invalidate(ctx, tasks.Invalidation{Targets: []tasks.Target{target}, By: tasks.By{Actor: "editor"}})
+	_, err := s.client.Invalidate(ctx, tasks.Invalidation{Targets: []tasks.Target{target}, By: tasks.By{Actor: "editor"}})
 	if err == nil || errors.Is(err, tasks.ErrNotEnqueued) {
 		s.mu.Lock()
 		s.told[post] = version
@@ -201,7 +201,7 @@ func (s *site) edit(ctx context.Context, post int) {
 }
 
 func (s *site) read(ctx context.Context, post int) {
-	_, _ = s.app.Fetch(ctx, fmt.Sprint("post:", post), []string{fmt.Sprint("about:", post)}, time.Hour, func(context.Context) ([]byte, error) {
+	_, _ = s.client.Fetch(ctx, fmt.Sprint("post:", post), []string{fmt.Sprint("about:", post)}, time.Hour, func(context.Context) ([]byte, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return []byte(strconv.Itoa(s.versions[post])), nil
@@ -216,7 +216,7 @@ func (k *kills) close() {
 	for i := range shelfs {
 		call.Targets = append(call.Targets, tasks.Target{Kind: tasks.KindTag, Name: tasks.Bytes(fmt.Sprint("shelf:", i))})
 	}
-	if _, err := k.app.Invalidate(context.Background(), call); err != nil {
+	if _, err := k.client.Invalidate(context.Background(), call); err != nil {
 		k.Fatal(err)
 	}
 	k.settled()
@@ -246,7 +246,7 @@ func (k *kills) settled() {
 	k.mu.Lock()
 	told := maps.Clone(k.told)
 	k.mu.Unlock()
-	number, err := k.app.Invalidate(ctx, tasks.Invalidation{Targets: []tasks.Target{{Kind: tasks.KindKey, Name: "nothing"}}, By: tasks.By{Actor: "test"}})
+	number, err := k.client.Invalidate(ctx, tasks.Invalidation{Targets: []tasks.Target{{Kind: tasks.KindKey, Name: "nothing"}}, By: tasks.By{Actor: "test"}})
 	if err != nil {
 		k.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (k *kills) cycle(kill []string) {
 	k.must("release", "create", next, "--no-git")
 
 	k.work("carry", kill, func() (tasks.Lane, string, error) {
-		_, id, err := k.app.Warm(ctx, tasks.WarmRequest{Release: next, Plan: []byte(carryPlan), By: by})
+		_, id, err := k.client.Warm(ctx, tasks.WarmRequest{Release: next, Plan: []byte(carryPlan), By: by})
 		return tasks.LaneWarm, id, err
 	}, func() { k.awaitState(next, "ready") })
 	k.assertComplete(next, carried)
@@ -154,14 +154,14 @@ func (k *kills) cycle(kill []string) {
 	k.flip(next)
 
 	k.work("snapshot", kill, func() (tasks.Lane, string, error) {
-		id, err := k.app.Snapshot(ctx, served, by)
+		id, err := k.client.Snapshot(ctx, served, by)
 		return tasks.LaneUpkeep, id, err
 	}, nil)
 	k.assertArchive(served)
 	k.assertNeighbours()
 
 	k.work("expire", kill, func() (tasks.Lane, string, error) {
-		id, err := k.app.Expire(ctx, standby, false, by)
+		id, err := k.client.Expire(ctx, standby, false, by)
 		return tasks.LaneUpkeep, id, err
 	}, nil)
 	k.assertGone(standby)
@@ -169,7 +169,7 @@ func (k *kills) cycle(kill []string) {
 	k.assertNeighbours()
 
 	k.work("restore", kill, func() (tasks.Lane, string, error) {
-		id, err := k.app.Rollback(ctx, standby, by)
+		id, err := k.client.Rollback(ctx, standby, by)
 		return tasks.LaneRelease, id, err
 	}, nil)
 	k.assertComplete(standby, everything)
@@ -184,7 +184,7 @@ func (k *kills) cycle(kill []string) {
 // flip makes a release that is ready the active one.
 func (k *kills) flip(id string) {
 	k.Helper()
-	task, err := k.app.Activate(context.Background(), id, false, by)
+	task, err := k.client.Activate(context.Background(), id, false, by)
 	if err != nil {
 		k.Fatal(err)
 	}

@@ -5,12 +5,15 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	_ "modernc.org/sqlite"
 
 	"github.com/alphanode/stoker/tasks"
@@ -24,10 +27,15 @@ const posts = 10_000
 type shop struct {
 	*install
 	db     *sql.DB
+	cache  redis.UniversalClient
+	tmpl   tasks.Template
 	latest *process // the worker started last by killWhen
 }
 
-func newShop(t *testing.T, env ...string) *shop {
+func newShop(t *testing.T, env ...string) *shop { t.Helper(); return newShopOf(t, posts, env...) }
+
+// newShopOf is a shop with so many posts.
+func newShopOf(t *testing.T, posts int, env ...string) *shop {
 	t.Helper()
 	dir := t.TempDir()
 	dsn := "file:" + filepath.Join(dir, "site.db")
@@ -55,7 +63,13 @@ sources:
 	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &shop{newInstall(t, append(env, "SITE_DSN="+dsn, "STOKER_PLAN="+plan)...), db, nil}
+	s := &shop{install: newInstall(t, append(env, "SITE_DSN="+dsn, "STOKER_PLAN="+plan)...), db: db}
+	s.cache = s.redis.Client
+	s.tmpl, err = tasks.ParseTemplate(tasks.DefaultTemplate, s.app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // edit changes posts in the database and invalidates them, as the site would.
@@ -77,6 +91,42 @@ func (s *shop) edit(from, n int) {
 // assertFresh compares every entry of a release with the database and returns how many there are.
 func (s *shop) assertFresh(release string) int {
 	s.Helper()
+	versions := s.versions()
+	ctx := context.Background()
+	entries := s.list(release, "post:")
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(entries)), 1000) {
+		values, lives := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
+		_, err := s.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, key := range keys {
+				values[i], lives[i] = p.Get(ctx, key), p.PTTL(ctx, key)
+			}
+			return nil
+		})
+		if err != nil {
+			s.Fatal(err)
+		}
+		for i := range keys {
+			var got struct {
+				Slug    string `json:"slug"`
+				Version int    `json:"version"`
+			}
+			if err := json.Unmarshal([]byte(values[i].Val()), &got); err != nil {
+				s.Fatal(err)
+			}
+			if got.Version != versions[got.Slug] {
+				s.Errorf("release %s: %s is at version %d, the database at %d: stale", release, got.Slug, got.Version, versions[got.Slug])
+			}
+			if ttl := lives[i].Val(); ttl <= 0 {
+				s.Errorf("release %s: %s expires in %v", release, got.Slug, ttl)
+			}
+		}
+	}
+	return len(entries)
+}
+
+// versions returns the version of each post in the database.
+func (s *shop) versions() map[string]int {
+	s.Helper()
 	rows, err := s.db.Query("SELECT slug, version FROM posts")
 	if err != nil {
 		s.Fatal(err)
@@ -91,36 +141,31 @@ func (s *shop) assertFresh(release string) int {
 		}
 		versions[slug] = version
 	}
-	ctx := context.Background()
-	entries := 0
-	it := s.redis.Client.Scan(ctx, 0, "site:"+release+":post:*", 1000).Iterator()
-	for it.Next(ctx) {
-		var got struct {
-			Slug    string `json:"slug"`
-			Version int    `json:"version"`
-		}
-		if err := json.Unmarshal([]byte(s.redis.Client.Get(ctx, it.Val()).Val()), &got); err != nil {
-			s.Fatal(err)
-		}
-		if got.Version != versions[got.Slug] {
-			s.Errorf("release %s: %s is at version %d, the database at %d: stale", release, got.Slug, got.Version, versions[got.Slug])
-		}
-		if ttl := s.redis.Client.PTTL(ctx, it.Val()).Val(); ttl <= 0 {
-			s.Errorf("release %s: %s expires in %v", release, got.Slug, ttl)
-		}
-		entries++
-	}
-	return entries
+	return versions
 }
 
-func (s *shop) keys(release string) int {
-	n := 0
-	it := s.redis.Client.Scan(context.Background(), 0, "site:"+release+":*", 1000).Iterator()
-	for it.Next(context.Background()) {
-		n++
+// list returns the keys of a release under a logical prefix.
+func (s *shop) list(release, prefix string) map[string]bool {
+	s.Helper()
+	ctx := context.Background()
+	found := map[string]bool{}
+	servers, err := tasks.Primaries(ctx, s.cache)
+	if err != nil {
+		s.Fatal(err)
 	}
-	return n
+	for _, server := range servers {
+		it := server.Scan(ctx, 0, s.tmpl.Match(release, prefix), 1000).Iterator()
+		for it.Next(ctx) {
+			found[it.Val()] = true
+		}
+		if it.Err() != nil {
+			s.Fatal(it.Err())
+		}
+	}
+	return found
 }
+
+func (s *shop) keys(release string) int { return len(s.list(release, "")) }
 
 func (s *shop) state(release string) string {
 	s.Helper()

@@ -114,10 +114,10 @@ func examples[T fmt.Stringer](names []T) string {
 	return strings.Join(shown, ", ")
 }
 
-// plain replaces what could move the cursor or colour the terminal.
+// plain replaces what could move the cursor, colour the terminal or turn the text around.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return '·'
 		}
 		return r

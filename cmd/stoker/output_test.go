@@ -129,7 +129,7 @@ func TestJSON(t *testing.T) {
 		list("snapshot", "r10"), list("snapshot", "r10", "--wait"), list("snapshot", "list"), list("snapshot", "verify", "r10"), list("snapshot", "inspect", "r10"), list("snapshot", "inspect", "r10", "--key", "page:1"),
 		list("expire", "--release", "r10", "--dry-run"), list("rollback", "--to", "r10", "--wait"), list("expire", "--release", "r1", "--wait"),
 		list("release", "list"), list("release", "show", "r10"), list("release", "pin", "r10"), list("release", "note", "r10"),
-		list("status"), list("freshness", "--now"), list("health"), list("doctor"), list("config"), list("plan", "check", "plan.yaml"), list("plan", "schema"),
+		list("status"), list("freshness", "--now"), list("health"), list("doctor"), list("config"), list("plan", "check", "plan.yaml", "--offline"), list("plan", "schema"),
 		list("pause", "warm"), list("resume", "warm"),
 	}
 	names := map[string]bool{}

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 type install struct {
 	*testing.T
 	dir   string
+	app   string
 	redis *redistest.Server
 	env   []string
 }
@@ -43,11 +44,16 @@ type install struct {
 func newInstall(t *testing.T, env ...string) *install {
 	t.Helper()
 	server := redistest.Start(t)
-	dir := t.TempDir()
-	return &install{T: t, dir: dir, redis: server, env: append([]string{
+	dir, app := t.TempDir(), "site"
+	for _, v := range env {
+		if name, ok := strings.CutPrefix(v, "STOKER_APP="); ok {
+			app = name
+		}
+	}
+	return &install{T: t, dir: dir, app: app, redis: server, env: append([]string{
 		asStoker + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir,
 		"GORACE=atexit_sleep_ms=0", // the race detector would hold each process for a second
-		"STOKER_APP=site", "STOKER_REDIS_URL=" + server.URL, "STOKER_SNAPSHOT_URL=file://" + filepath.Join(dir, "archives"),
+		"STOKER_APP=" + app, "STOKER_REDIS_URL=" + server.URL, "STOKER_SNAPSHOT_URL=file://" + filepath.Join(dir, "archives"),
 		"STOKER_FILL_LIMIT=1s", "STOKER_RETAIN_MIN_AGE=0s", "STOKER_WEB_ADDR=127.0.0.1:0", "STOKER_GRACE_PERIOD=5s",
 	}, env...)}
 }
@@ -129,7 +135,7 @@ func (p *process) end(sig syscall.Signal) {
 func (in *install) endLeases() {
 	in.Helper()
 	for _, l := range tasks.Lanes() {
-		key := "asynq:{" + l.Queue("site") + "}:lease"
+		key := "asynq:{" + l.Queue(in.app) + "}:lease"
 		for _, id := range in.redis.Client.ZRange(context.Background(), key, 0, -1).Val() {
 			if err := in.redis.Client.ZAddXX(context.Background(), key, redis.Z{Score: 1, Member: id}).Err(); err != nil {
 				in.Fatal(err)
@@ -144,7 +150,7 @@ func (in *install) awaitTask(lane tasks.Lane, id string) []byte {
 	inspector := asynq.NewInspectorFromRedisClient(in.redis.Client)
 	var result []byte
 	redistest.Eventually(in.T, "task "+id, func() bool {
-		info, err := inspector.GetTaskInfo(lane.Queue("site"), id)
+		info, err := inspector.GetTaskInfo(lane.Queue(in.app), id)
 		if err != nil || info.State == asynq.TaskStateArchived {
 			in.Fatalf("task %s: %v, %+v", id, err, info)
 		}

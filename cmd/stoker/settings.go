@@ -21,6 +21,7 @@ import (
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/refresh"
 
 	"github.com/alphanode/stoker/cmd/stoker/web"
@@ -34,6 +35,7 @@ type settings struct {
 	Tasks     tasks.Config
 	Worker    worker.Config
 	Warm      warm.Config
+	Origin    origin.Config
 	Refresh   refresh.Config
 	Governor  governor.Config
 	Snapshot  snapshot.Config
@@ -47,7 +49,7 @@ type settings struct {
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Notify, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Notify, &s.Scheduler, &s.Web}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that

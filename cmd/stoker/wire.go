@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"github.com/alphanode/stoker/worker/retire"
 	"github.com/alphanode/stoker/worker/snapshot"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/refresh"
 )
 
@@ -127,9 +129,10 @@ func (r *rooms) make() (err error) {
 		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Governor.Headroom(),
 		Scratches: restore.Scratches{Queue: r.queue, Keys: r.keys},
 	})
+	origins := origin.New(r.set.Origin, origin.Deps{Share: origin.Shared{Queue: r.queue, Keys: r.keys, Worker: rand.Text()}, Brake: r.brake})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
-		Cache: r.ns, Tasks: r.client, Version: version, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
+		Cache: r.ns, Tasks: r.client, Version: version, Origins: origins, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
 		Failed: func(ctx context.Context, id string, c warm.Certificate) error {
 			return r.monitor.CertificateFailed(ctx, id, c.Run, string(c.Verdict), c.Reasons)
 		},
@@ -138,7 +141,7 @@ func (r *rooms) make() (err error) {
 		return err
 	}
 	r.fresh = freshness.New(freshness.Deps{
-		Keys: r.keys, Queue: r.queue, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store, Origin: origin{r.warmer},
+		Keys: r.keys, Queue: r.queue, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store, Origin: planOrigin{r.warmer},
 		OriginLag: r.set.Tasks.OriginLag, Enqueue: r.client.Enqueue, Logger: r.logger,
 	}, r.set.Freshness)
 	r.refresh, err = refresh.New(r.set.Refresh, refresh.Deps{
@@ -174,6 +177,12 @@ func (r *rooms) make() (err error) {
 // pacer paces a work on namespaces.
 func (r *rooms) pacer(ctx context.Context, w namespace.Work) namespace.Pacer {
 	return r.throttle.Pacer(ctx, throttle.Work(w))
+}
+
+// brake returns by how much origins are asked less than they bear, for what they fill.
+func (r *rooms) brake(ctx context.Context) (float64, error) {
+	b, err := r.throttle.Look(ctx)
+	return b.Factor, err
 }
 
 // waiting counts the invalidations that are not applied everywhere, and the switches and rollbacks
@@ -225,6 +234,9 @@ func (r *rooms) close() error {
 	}
 	if r.sender != nil {
 		r.sender.Close()
+	}
+	if r.warmer != nil {
+		r.warmer.Close()
 	}
 	if r.throttle != nil {
 		r.throttle.Close()

@@ -11,7 +11,7 @@ import (
 
 // securityChecks are those of the doctor that a release's note repeats.
 var securityChecks = []string{
-	"queue.transport", "cache.transport", "queue.user", "cache.user", "secrets.environment", "secrets.files", "web.address", "queue.policy", "cache.tags",
+	"queue.transport", "cache.transport", "queue.user", "cache.user", "queue.rights", "cache.rights", "secrets.environment", "secrets.files", "web.address", "web.answers", "queue.policy", "cache.tags",
 }
 
 // Checklist is the security checklist of a release: how it came to be served, what it touched, and

@@ -17,14 +17,18 @@ import (
 
 // Setup is what an installation looks like, gathered by [Examine]. It holds no secret.
 type Setup struct {
+	At           time.Time
 	Queue, Cache Redis
 	QueueURL     Endpoint
 	CacheURL     Endpoint
+	QueueRights  Answer[Rights]
+	CacheRights  Answer[Rights]
 	EnvSecrets   []string     // secret settings given in the environment itself
 	Files        []SecretFile // files that hold secrets
 	WebAddr      string       // host:port
-	WebGuarded   bool         // web has tokens
-	Template     string       // the key template in force
+	WebGuarded   bool         // people have to sign in
+	Console      Answer[Console]
+	Template     string // the key template in force
 	Records      []release.Record
 	RecordsErr   error
 	ActiveBytes  Answer[int64]  // what the active release weighs
@@ -94,14 +98,18 @@ func Diagnose(s Setup, cfg Config) []Check {
 		judgeTransport("cache", s.CacheURL),
 		judgeUser("queue", s.QueueURL),
 		judgeUser("cache", s.CacheURL),
+		judgeRights("queue", s.QueueRights, s.QueueURL),
+		judgeRights("cache", s.CacheRights, s.CacheURL),
 		judgeEnvSecrets(s.EnvSecrets),
 		judgeFiles(s.Files),
 		judgeWeb(s.WebAddr, s.WebGuarded),
+		judgeConsole(s.Console, s.WebGuarded),
 		judgeTemplate(s),
 		judgeTwoReleases(s),
 		judgeClock("queue", s.Queue),
 		judgeClock("cache", s.Cache),
 		judgeAnswered("snapshot.store", "snapshot store", s.Store, "check STOKER_SNAPSHOT_URL and that the worker may write there"),
+		judgeDrills(s, cfg),
 		judgeAnswered("schedule.file", "schedule", s.Schedule, "correct the file that STOKER_SCHEDULE names; a running scheduler keeps its last good one"),
 		judgeAnswered("plan.file", "warm plan", s.Plan, "correct the file that STOKER_PLAN names"),
 	}
@@ -206,7 +214,7 @@ func judgeWeb(addr string, guarded bool) Check {
 		c.Detail = addr + " is reachable from this machine only"
 	case !guarded:
 		c.Status, c.Detail = Fail, addr+" is reachable from other machines, and nobody has to sign in"
-		c.Remedy = "set STOKER_WEB_TOKENS_FILE, or STOKER_WEB_ADDR=127.0.0.1:8080 behind a proxy that signs people in"
+		c.Remedy = "set STOKER_WEB_TOKENS_FILE, STOKER_WEB_OIDC_ISSUER or STOKER_WEB_PROXY_USER, or STOKER_WEB_ADDR=127.0.0.1:8080"
 	default:
 		c.Detail = addr + ", with sign-in"
 	}
@@ -289,6 +297,14 @@ func judgeClock(name string, r Redis) Check {
 		c.Remedy = "run an NTP client on both machines: numbers come from the queue Redis's clock, ages and cron ticks from the worker's"
 	}
 	return c
+}
+
+// judgeDrills: the readiness to roll back to an archive is what the last drill showed.
+func judgeDrills(s Setup, cfg Config) Check {
+	if s.RecordsErr != nil {
+		return judgeDrill(Drills{Err: s.RecordsErr}, s.At, cfg)
+	}
+	return judgeDrill(newestDrill(s.Records), s.At, cfg)
 }
 
 func judgeAnswered(name, what string, a Answer[string], remedy string) Check {

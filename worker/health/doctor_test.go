@@ -2,12 +2,18 @@ package health
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
@@ -19,10 +25,13 @@ func sound() Setup {
 	h := healthy()
 	return Setup{
 		Queue: h.Queue, Cache: h.Cache,
-		QueueURL: parseEndpoint("rediss://stoker:x@queue.example.org:6379/0"),
-		CacheURL: parseEndpoint("redis://127.0.0.1:6380"),
-		Files:    []SecretFile{{Setting: "STOKER_WEB_TOKENS_FILE", Path: "tokens", Mode: 0o600}},
-		WebAddr:  "127.0.0.1:8080", Template: tasks.DefaultTemplate,
+		QueueURL:    parseEndpoint("rediss://stoker:x@queue.example.org:6379/0"),
+		CacheURL:    parseEndpoint("redis://127.0.0.1:6380"),
+		QueueRights: Answer[Rights]{Asked: true}, CacheRights: Answer[Rights]{Asked: true},
+		At:      testNow,
+		Console: Answer[Console]{Asked: true, Value: Console{URL: "http://127.0.0.1:8080", Status: 200, Header: consoleHeader()}},
+		Files:   []SecretFile{{Setting: "STOKER_WEB_TOKENS_FILE", Path: "tokens", Mode: 0o600}},
+		WebAddr: "127.0.0.1:8080", Template: tasks.DefaultTemplate,
 		Records:     []release.Record{{ID: "r1", State: release.Active, Template: tasks.DefaultTemplate}},
 		ActiveBytes: Answer[int64]{Asked: true, Value: 500},
 		Store:       Answer[string]{Asked: true, Value: "file store"},
@@ -71,6 +80,28 @@ func TestDiagnose(t *testing.T) {
 		{"web address wrong", "web.address", func(s *Setup) { s.WebAddr = "8080" }, Fail},
 		{"web not known", "web.address", func(s *Setup) { s.WebAddr = "" }, Unknown},
 
+		{"rights not tried", "queue.rights", func(s *Setup) { s.QueueRights = Answer[Rights]{} }, Unknown},
+		{"rights untold", "cache.rights", func(s *Setup) { s.CacheRights.Err = boom }, Unknown},
+		{"too many rights", "queue.rights", func(s *Setup) { s.QueueRights.Value.Excess = []string{"change settings"} }, Warn},
+		{"too many rights, local", "cache.rights", func(s *Setup) { s.CacheRights.Value.Excess = []string{"change settings"} }, OK},
+		{"too few rights", "cache.rights", func(s *Setup) {
+			s.CacheRights.Value = Rights{Excess: []string{"change settings"}, Missing: []string{"scan"}}
+		}, Fail},
+
+		{"console not running", "web.answers", func(s *Setup) { s.Console.Err = boom }, Unknown},
+		{"console not known", "web.answers", func(s *Setup) { s.Console.Asked = false }, Unknown},
+		{"console refuses strangers", "web.answers", console("https://stoker.example", 401, consoleHeader()), OK},
+		{"a proxy sends them to sign in", "web.answers", console("https://stoker.example", 302, nil), OK},
+		{"everybody is let in", "web.answers", console("https://stoker.example", 200, consoleHeader()), Fail},
+		{"headers lost", "web.answers", console("https://stoker.example", 401, http.Header{"X-Frame-Options": {"DENY"}}), Warn},
+		{"in the clear", "web.answers", console("http://stoker.example", 401, consoleHeader()), Warn},
+
+		{"no drill for long", "drill", func(s *Setup) {
+			s.Records[0].Docs = map[release.Doc]json.RawMessage{release.DocDrill: json.RawMessage(`{"good": true, "last_good": "2020-01-01T00:00:00Z"}`),
+				release.DocSnapshot: json.RawMessage(`{"verified_at": "2020-01-01T00:00:00Z"}`)}
+		}, Fail},
+		{"drills untold", "drill", func(s *Setup) { s.RecordsErr = boom }, Unknown},
+
 		{"template changed", "key.template", func(s *Setup) { s.Template = "x:<release>:<key>" }, Fail},
 		{"template of an expired one", "key.template", func(s *Setup) {
 			s.Records = append(s.Records, release.Record{ID: "r0", State: release.Expired, Template: "old:<release>:<key>"})
@@ -108,6 +139,18 @@ func TestDiagnose(t *testing.T) {
 	}
 }
 
+// consoleHeader is what the console sets.
+func consoleHeader() http.Header {
+	return http.Header{"Content-Security-Policy": {"default-src 'none'; script-src 'self'"}, "X-Content-Type-Options": {"nosniff"}, "X-Frame-Options": {"DENY"}}
+}
+
+// console is a guarded console that answers so.
+func console(url string, status int, header http.Header) func(*Setup) {
+	return func(s *Setup) {
+		s.WebGuarded, s.Console.Value = true, Console{URL: url, Status: status, Header: header}
+	}
+}
+
 func queueURL(u string) func(*Setup) {
 	return func(s *Setup) { s.QueueURL = parseEndpoint(u) }
 }
@@ -134,10 +177,17 @@ func TestDoctor(t *testing.T) {
 	if err := os.WriteFile(tokens, []byte("s3cret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	console := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for name, values := range consoleHeader() {
+			w.Header()[name] = values
+		}
+	}))
+	defer console.Close()
 	d := DoctorDeps{
 		Queue: queue.Client, Cache: cache.Client, QueueURL: queue.URL, CacheURL: cache.URL, Template: tasks.DefaultTemplate,
 		SecretFiles: map[string]string{"STOKER_WEB_TOKENS_FILE": tokens, "STOKER_REDIS_URL_FILE": tokens + ".gone"},
-		WebAddr:     "localhost:8080",
+		WebAddr:     strings.TrimPrefix(console.URL, "http://"),
+		QueueKeys:   []string{"stoker:{site}:doctor"}, CacheKeys: []string{"site:doctor:doctor"},
 		Records: func(context.Context) ([]release.Record, error) {
 			return []release.Record{{ID: "r1", State: release.Active, Template: tasks.DefaultTemplate}}, nil
 		},
@@ -155,17 +205,82 @@ func TestDoctor(t *testing.T) {
 
 // TestDoctorKeepsSecrets: no check may show a password, whatever the URL looks like.
 func TestDoctorKeepsSecrets(t *testing.T) {
-	redis := redistest.Mini(t)
+	mini := redistest.Mini(t)
 	for _, u := range []string{
 		"redis://stoker:hunter2@cache.example.org:6379/0",
 		"redis://:hunter2@cache.example.org/%zz",
 		"redis://stoker:hunter2 @cache.example.org",
 		"hunter2",
 	} {
-		for _, c := range Doctor(context.Background(), DoctorDeps{Queue: redis, Cache: redis, QueueURL: u}, defaults(t)) {
+		for _, c := range Doctor(context.Background(), DoctorDeps{Queue: mini, Cache: mini, QueueURL: u}, defaults(t)) {
 			if strings.Contains(c.Detail+c.Remedy, "hunter2") {
 				t.Errorf("%s shows the password: %s; %s", c.Name, c.Detail, c.Remedy)
 			}
 		}
 	}
+}
+
+// TestRights tries users of a real Redis: stoker's own, wider ones, narrower ones. No trial changes
+// anything.
+func TestRights(t *testing.T) {
+	server := redistest.Start(t)
+	ctx := context.Background()
+	const own, base = "stoker:{site}:doctor", " on nopass resetkeys resetchannels ~stoker:{site}:* &stoker:{site}:* +@read +@write +@pubsub +@transaction +@connection +eval +evalsha +script|load +script|exists +time -@dangerous +info +config|get +restore"
+	tests := []struct {
+		name, rules     string
+		excess, missing []string
+	}{
+		{"asgiven", base, nil, nil},
+		{"allkeys", base + " ~*", []string{"read other keys", "write other keys"}, nil},
+		{"readall", base + " %R~*", []string{"read other keys"}, nil},
+		{"channels", base + " &*", []string{"publish to other channels"}, nil},
+		{"admin", base + " +@admin", []string{"change settings", "see and change users", "end other connections", "load modules", "make it a replica"}, nil},
+		{"dangerous", base + " +swapdb +script", []string{"swap and flush databases", "drop scripts"}, nil},
+		{"readonly", base + " resetkeys %R~stoker:{site}:*", nil, []string{"write keys like " + own, "restore keys like " + own}},
+		{"another", base + " resetkeys ~stoker:{shop}:*", nil, []string{"read keys like " + own, "write keys like " + own, "restore keys like " + own}},
+		{"noscripts", base + " -eval", nil, []string{"run scripts"}},
+	}
+	server.Client.Set(ctx, "kept", "1", 0)
+	for _, tt := range tests {
+		words := append([]any{"ACL", "SETUSER", tt.name}, anyOf(strings.Fields(tt.rules))...)
+		if err := server.Client.Do(ctx, words...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		options := *server.Client.Options()
+		options.Username, options.Password = tt.name, "any"
+		c := redis.NewClient(&options)
+		got, err := tryRights(ctx, c, append(needs([]string{own}), restores([]string{own})...))
+		if diff := cmp.Diff(Rights{tt.excess, tt.missing}, got); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", tt.name, err, diff)
+		}
+		_ = c.Close()
+	}
+	if n := server.Client.DBSize(ctx).Val(); n != 1 {
+		t.Errorf("%d keys after the trials, want the one", n)
+	}
+}
+
+// TestRightsOfAll: on a server that knows no users all is allowed, and nothing is changed either.
+func TestRightsOfAll(t *testing.T) {
+	ctx, queue := context.Background(), redistest.Mini(t)
+	queue.Set(ctx, "kept", "1", 0)
+	got, err := tryRights(ctx, queue, needs([]string{"stoker:{site}:doctor"}))
+	if err != nil || len(got.Excess) == 0 || len(got.Missing) > 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if n := queue.DBSize(ctx).Val(); n != 1 {
+		t.Errorf("%d keys after the trials, want the one", n)
+	}
+	_ = queue.Close()
+	if _, err := tryRights(ctx, queue, nil); err == nil {
+		t.Error("rights that could not be tried were told")
+	}
+}
+
+func anyOf(words []string) []any {
+	var all []any
+	for _, w := range words {
+		all = append(all, w)
+	}
+	return all
 }

@@ -19,13 +19,16 @@ import (
 // answer: its check is unknown.
 type DoctorDeps struct {
 	Queue, Cache       redis.UniversalClient
-	QueueURL, CacheURL string // as configured; CacheURL "" means the queue's
-	Template           string // the key template in force
+	QueueURL, CacheURL string   // as configured; CacheURL "" means the queue's
+	Template           string   // the key template in force
+	QueueKeys          []string // keys named as stoker's are on the queue Redis, which do not exist
+	CacheKeys          []string // the same on the cache Redis
 
 	EnvSecrets  []string          // secret settings given in the environment itself
 	SecretFiles map[string]string // setting → path of files that hold secrets
 	WebAddr     string            // host:port; "" when not known
-	WebGuarded  bool              // a tokens file is set
+	WebURL      string            // at which browsers reach it; "" means WebAddr
+	WebGuarded  bool              // people have to sign in
 
 	Records     func(ctx context.Context) ([]release.Record, error)
 	ActiveBytes func(ctx context.Context, release string) (int64, error)
@@ -44,7 +47,7 @@ func Examine(ctx context.Context, d DoctorDeps, cfg Config) Setup {
 	s := Setup{
 		QueueURL: parseEndpoint(d.QueueURL), CacheURL: parseEndpoint(d.CacheURL),
 		EnvSecrets: slices.Sorted(slices.Values(d.EnvSecrets)), Files: secretFiles(d.SecretFiles),
-		WebAddr: d.WebAddr, WebGuarded: d.WebGuarded, Template: d.Template,
+		At: time.Now(), WebAddr: d.WebAddr, WebGuarded: d.WebGuarded, Template: d.Template,
 	}
 	if d.CacheURL == "" {
 		s.CacheURL = s.QueueURL
@@ -57,12 +60,30 @@ func Examine(ctx context.Context, d DoctorDeps, cfg Config) Setup {
 	wg.Go(func() {
 		s.Cache.Servers, s.Cache.Err = ask(ctx, limit, func(ctx context.Context) ([]Server, error) { return readRedis(ctx, d.Cache) })
 	})
+	wg.Go(func() { s.QueueRights = askRights(ctx, limit, d.Queue, needs(d.QueueKeys), d.QueueKeys) })
+	wg.Go(func() {
+		s.CacheRights = askRights(ctx, limit, d.Cache, append(needs(d.CacheKeys), restores(d.CacheKeys)...), d.CacheKeys)
+	})
+	wg.Go(func() {
+		if base := consoleURL(d.WebURL, d.WebAddr); base != "" {
+			s.Console = askIf(ctx, limit, func(ctx context.Context) (Console, error) { return askConsole(ctx, base) })
+			s.Console.Value.URL = base
+		}
+	})
 	wg.Go(func() { s.examineReleases(ctx, d, cfg) })
 	wg.Go(func() { s.Store = askIf(ctx, limit, d.Store) })
 	wg.Go(func() { s.Schedule = askIf(ctx, limit, withoutContext(d.Schedule)) })
 	wg.Go(func() { s.Plan = askIf(ctx, limit, withoutContext(d.Plan)) })
 	wg.Wait()
 	return s
+}
+
+// askRights tries what a Redis lets its user do, where it is known how stoker's keys are named.
+func askRights(ctx context.Context, limit time.Duration, client redis.UniversalClient, needed []trial, keys []string) Answer[Rights] {
+	if len(keys) == 0 {
+		return Answer[Rights]{}
+	}
+	return askIf(ctx, limit, func(ctx context.Context) (Rights, error) { return tryRights(ctx, client, needed) })
 }
 
 // askIf puts a question where somebody is there to answer it.

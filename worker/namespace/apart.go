@@ -161,6 +161,11 @@ func (cp copying) byValue(ctx context.Context, keys []string, out *CopySlice) er
 	if err != nil {
 		return err
 	}
+	return cp.store(ctx, entries, out)
+}
+
+// store writes what was read of the source, but for what would point back there.
+func (cp copying) store(ctx context.Context, entries []tasks.Entry, out *CopySlice) error {
 	var fit []tasks.Entry
 	for _, e := range entries {
 		switch {

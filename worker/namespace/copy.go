@@ -78,6 +78,50 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	return nil
 }
 
+// CopyKeys copies the entries under logical keys, a slice at a time, by the rules of [Cache.Copy]; of
+// keys that the source has no entry of nothing is told. fn's slices have no cursor.
+func (c *Cache) CopyKeys(ctx context.Context, src, dst string, logical []string, fn func(CopySlice) error) (err error) {
+	defer wrap(&err, "copy from", src)
+	if err := c.whole(src, dst); err != nil {
+		return err
+	}
+	if err := copyable(src, dst, logical); err != nil {
+		return err
+	}
+	cp := copying{work: c.work(ctx, Work{Verb: verbCopy, Adds: true}), src: src, dst: dst, families: []string{""}}
+	if err := cp.tags(ctx); err != nil {
+		return err
+	}
+	for len(logical) > 0 {
+		n := min(cp.count, len(logical))
+		var out CopySlice
+		if err := cp.named(ctx, logical[:n], &out); err != nil {
+			return cp.refused(ctx, err)
+		}
+		logical = logical[n:]
+		if err := fn(out); err != nil {
+			return cp.stop(ctx, false, err)
+		}
+	}
+	return cp.tags(ctx)
+}
+
+// named copies entries by their keys; by value on a Cluster, where they lie in any slot.
+func (cp copying) named(ctx context.Context, logical []string, out *CopySlice) error {
+	if cp.cache.sharded {
+		entries, err := cp.cache.Get(ctx, cp.src, logical)
+		if err != nil {
+			return err
+		}
+		return cp.store(ctx, entries, out)
+	}
+	reply, err := cp.later(ctx, logical)
+	if err != nil {
+		return err
+	}
+	return cp.slice(ctx, reply, out)
+}
+
 // tags carries the indexes' members that belong to the copy.
 func (cp copying) tags(ctx context.Context) error {
 	return cp.cache.carryTags(ctx, cp.src, cp.dst, cp.families)

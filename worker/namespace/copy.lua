@@ -57,21 +57,25 @@ end
 local skipped, existed, used, full = 0, 0, 0, false
 local copied, referring, big, later, elsewhere = {}, {}, {}, {}, {}
 for _, key in ipairs(keys) do
-  local kind = full or redis.call('TYPE', key).ok
-  if not wanted(string.sub(key, #from + 1)) then
-    if not begins(key, from .. reserved) then skipped = skipped + 1 end
+  local logical = string.sub(key, #from + 1)
+  if not wanted(logical) then
+    if not begins(logical, reserved) then skipped = skipped + 1 end
   elseif full then
     later[#later + 1] = key
-  elseif kind ~= 'none' then
-    local value, weight
-    if kind == 'string' then
-      -- One call tells the value and that it is not too large: most entries are strings.
-      value = redis.call('GETRANGE', key, 0, ARGV[4])
+  else
+    -- One call tells that it is a string, its value, and that it is not too large: most entries are.
+    local value, kind, weight = redis.pcall('GETRANGE', key, 0, ARGV[4]), 'string', nil
+    if value == '' and redis.call('EXISTS', key) == 0 then
+      kind, weight = 'none', 0
+    elseif type(value) == 'string' then
       weight = #value
     else
+      kind, value = redis.call('TYPE', key).ok, nil
       weight = weigh(key, kind)
     end
-    if weight > limit then
+    if kind == 'none' then
+      -- It has gone since it was listed.
+    elseif weight > limit then
       big[#big + 1] = key
     elseif used > 0 and used + weight > budget then
       later[#later + 1] = key
@@ -81,7 +85,7 @@ for _, key in ipairs(keys) do
       if refers(key, kind, value) then
         referring[#referring + 1] = key
       else
-        local done = redis.pcall('COPY', key, to .. string.sub(key, #from + 1))
+        local done = redis.pcall('COPY', key, to .. logical)
         if done == 1 then
           copied[#copied + 1] = key
         elseif done == 0 then

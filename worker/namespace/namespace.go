@@ -156,6 +156,9 @@ var rescoreSource string
 //go:embed unfence.lua
 var unfenceSource string
 
+//go:embed use.lua
+var useSource string
+
 var (
 	readScript     = redis.NewScript(fieldsSource + readSource)
 	expiriesScript = redis.NewScript(fieldsSource + expiriesSource)
@@ -169,6 +172,7 @@ var (
 	usageScript    = redis.NewScript(usageSource)
 	listScript     = redis.NewScript(listSource)
 	carryScript    = redis.NewScript(carrySource)
+	useScript      = redis.NewScript(useSource)
 	pruneScript    = redis.NewScript(tasks.CompanionLua + pruneSource)
 	rescoreScript  = redis.NewScript(rescoreSource)
 	unfenceScript  = redis.NewScript(unfenceSource)
@@ -180,7 +184,7 @@ const unlessThere = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
 
 // load makes the scripts known to a server, or to all of a Cluster.
 func (c *Cache) load(ctx context.Context, on redis.Scripter) error {
-	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, newScript, newHashScript, copyScript, deleteScript, usageScript, listScript, carryScript, pruneScript, rescoreScript, unfenceScript} {
+	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, newScript, newHashScript, copyScript, deleteScript, usageScript, listScript, carryScript, useScript, pruneScript, rescoreScript, unfenceScript, clockScript} {
 		if err := s.Load(ctx, on).Err(); err != nil {
 			return fmt.Errorf("load scripts: %w", err)
 		}

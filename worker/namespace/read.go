@@ -177,6 +177,13 @@ func (w *work) keys(ctx context.Context, release string, pass int, at uint64) it
 
 // entries reads keys of a release. Those that have gone are left out.
 func (w *work) entries(ctx context.Context, release string, keys []string) (out []tasks.Entry, err error) {
+	all := len(keys)
+	if !w.cache.sharded && !w.mixed { // on a Cluster a transaction's keys are of one slot
+		if out, keys, err = w.strings(ctx, release, keys); err != nil {
+			return nil, err
+		}
+	}
+	defer func() { w.mixed = 2*small(out) < all }()
 	var elsewhere []string
 	for len(keys) > 0 {
 		reply, err := w.items(ctx, keys)

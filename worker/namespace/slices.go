@@ -27,6 +27,7 @@ type work struct {
 	on    redis.UniversalClient // the server whose keys it scans; it knows nothing of other servers
 	shard *shard                // of a Cluster, as it was last looked at; else nil
 	late  bool                  // the walk over the Cluster comes to it in a later round than the first
+	mixed bool                  // small strings were less than half of what was read last
 }
 
 func (c *Cache) work(ctx context.Context, w Work) *work {
@@ -224,16 +225,16 @@ func (w *work) cursor(ctx context.Context, began process, next uint64) (uint64, 
 }
 
 // timed sends a pipeline and returns the server time between its first command and its last,
-// as the server's clock tells it: the network and this process do not count. The servers of a
-// Cluster have a clock each, so what goes to several of them is timed here, network and all. A
-// script that a server does not know is loaded, and everything sent again.
+// as the server's clock tells it: the network and this process do not count. Of several servers, the
+// longest time counts. A script that a server does not know is loaded, and everything sent again.
 func (c *Cache) timed(ctx context.Context, on pipeliner, fill func(redis.Pipeliner)) (time.Duration, error) {
-	_, several := on.(*redis.ClusterClient)
+	cluster, several := on.(*redis.ClusterClient)
+	var all clocks
 	var from, to *redis.TimeCmd
 	send := func() ([]redis.Cmder, error) {
 		return on.Pipelined(ctx, func(p redis.Pipeliner) error {
 			if several {
-				fill(p)
+				all.queue(ctx, cluster, p, fill)
 				return nil
 			}
 			from = p.Time(ctx)
@@ -255,7 +256,11 @@ func (c *Cache) timed(ctx context.Context, on pipeliner, fill func(redis.Pipelin
 		return 0, err
 	}
 	if several {
-		return time.Since(begun), nil
+		took, ok := all.took()
+		if !ok {
+			took = time.Since(begun)
+		}
+		return took, nil
 	}
 	return to.Val().Sub(from.Val()), nil
 }

@@ -31,8 +31,16 @@ type Batched struct {
 type tally struct {
 	Figures
 	Examples []string   `json:"examples,omitempty"`
+	Failures failures   `json:"failures,omitempty"`
 	Mark     tasks.Mark `json:"mark"`
 	Sample   []sampled  `json:"sample,omitempty"`
+	Cost
+}
+
+// Cost is what a part of a run took.
+type Cost struct {
+	Took  time.Duration `json:"took_ns,omitempty"` // of work: batches that ran side by side count each
+	Bytes int64         `json:"bytes,omitempty"`   // keys, tags and values that the runner put
 }
 
 // cursor is how far a batch has come.
@@ -41,9 +49,6 @@ type cursor struct {
 	Tally   tally  `json:"tally"`
 	Servers string `json:"servers,omitempty"` // of the cache Redis, where all of it was written
 }
-
-// failovers is how often a batch begins anew in one try because the cache Redis has failed over.
-const failovers = 5
 
 // Batch warms one batch of a run. The last one to finish ends the run. A retry goes on where the
 // last try ended, where the source can, and repeats it otherwise.
@@ -89,8 +94,8 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 	if err != nil {
 		return tally{}, err
 	}
-	w := &writer{r: r, job: job, rec: rec, batch: p, total: cut.Total, listed: cut.Listed}
-	if cut.Listed {
+	w := &writer{r: r, job: job, rec: rec, batch: p, total: cut.Total, listed: p.To > 0, since: cut.Since, began: r.now()}
+	if w.listed {
 		w.total = int64(p.To - p.From)
 	}
 	// A retry that has written something already keeps the mark it wrote under.
@@ -98,22 +103,42 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 		return tally{}, err
 	}
 	w.keep, w.carries = cut.keep(s.demand.sample()), s.Carry != nil
-	w.part = source.Part{Share: st.share}
-	if cut.Listed {
-		w.part.Share = 0 // the list is a sample already
-		if w.part.Items, err = rec.items(ctx, p); err != nil {
-			return tally{}, err
-		}
+	part, err := r.part(ctx, rec, st, p, cut)
+	if err != nil {
+		return tally{}, err
 	}
 	src, closeSource, err := r.open(s.Source, p.Release, cut.From)
 	if err != nil {
 		return tally{}, err
 	}
 	defer closeSource()
-	if err := w.write(ctx, src); err != nil {
+	if err := w.write(ctx, src, part); err != nil {
 		return w.tally, err
 	}
 	return w.tally, r.deps.Log.CloseMark(ctx, p.Release, BatchTaskID(p))
+}
+
+// part returns what the batch walks: some of a list, which is a sample already, or all that is not
+// in one.
+func (r *Runner) part(ctx context.Context, rec runRecord, st state, p tasks.WarmBatch, cut cutSource) (source.Part, error) {
+	if p.To > 0 {
+		items, err := rec.items(ctx, p)
+		return source.Part{Items: items}, err
+	}
+	part := source.Part{Share: st.share}
+	if st.cut.Rest > 0 {
+		part.Share = st.cut.Rest
+	}
+	if cut.Hot == 0 {
+		return part, nil
+	}
+	p.To = int(cut.Hot)
+	items, err := rec.items(ctx, p)
+	part.Except = make(map[string]bool, len(items))
+	for _, item := range items {
+		part.Except[item] = true
+	}
+	return part, err
 }
 
 func (r *Runner) openMark(ctx context.Context, p tasks.WarmBatch, cut cutSource) (tasks.Mark, error) {
@@ -148,76 +173,40 @@ func (st state) source(name string) (planned, cutSource, error) {
 
 // writer takes the chunks of one batch.
 type writer struct {
-	r       *Runner
-	job     tasks.Job
-	rec     runRecord
-	batch   tasks.WarmBatch
-	part    source.Part
-	mark    tasks.Mark
-	total   int64
-	listed  bool
-	carries bool // from another release's namespace
-	keep    int  // sampled entries to keep
-	servers string
-	tally   tally
+	r      *Runner
+	job    tasks.Job
+	rec    runRecord
+	batch  tasks.WarmBatch
+	mark   tasks.Mark
+	total  int64
+	listed bool
+	keep   int   // sampled entries to keep
+	since  int64 // of the run that this one goes on from, Unix µs; 0 when there is none
+	began  time.Time
+	took   time.Duration // of earlier tries, as far as they were kept
+	tally  tally
+
+	carries bool   // from another release's namespace
+	servers string // of the cache Redis, where all of it is written
 }
 
-// write walks the source and replays, all on the same servers of the cache Redis, and returns when the
-// replicas have what was written. A server that was promoted or started again may lack what was written
-// last, tag indexes too: then the batch begins anew.
-func (w *writer) write(ctx context.Context, src source.Source) error {
-	for range failovers {
-		from, err := w.begin(ctx)
-		if err != nil {
-			return err
+// walk takes what the source reads. A batch that is to stop does not wait for its origin: what was not
+// taken is read again.
+func (w *writer) walk(ctx context.Context, src source.Source, part source.Part, from string) error {
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-w.job.Draining():
+			cancel(tasks.ErrDraining)
+		case <-reading.Done():
 		}
-		if err := src.Walk(ctx, w.part, from, func(c source.Chunk) error { return w.take(ctx, c) }); err != nil {
-			return err
-		}
-		if _, err := w.r.deps.Replay.Replay(ctx, w.batch.Release, w.mark); err != nil {
-			return err
-		}
-		servers, err := w.r.deps.Cache.Replicated(ctx)
-		if err != nil || servers == w.servers {
-			return err
-		}
+	}()
+	err := src.Walk(reading, part, from, func(c source.Chunk) error { return w.take(ctx, c) })
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(reading), tasks.ErrDraining) {
+		return tasks.ErrDraining
 	}
-	return fmt.Errorf("the cache Redis has restarted or failed over %d times meanwhile", failovers)
-}
-
-// begin returns where the walk goes on: where the last one ended, unless that was on other servers of
-// the cache Redis.
-func (w *writer) begin(ctx context.Context) (from string, err error) {
-	var at cursor
-	if _, err := w.job.Load(ctx, &at); err != nil {
-		return "", err
-	}
-	if w.servers, err = w.r.deps.Cache.Servers(ctx); err != nil {
-		return "", err
-	}
-	anew := at.Servers != w.servers
-	if anew {
-		at.Next, at.Tally = "", tally{}
-		if err := w.job.Save(ctx, cursor{Servers: w.servers}); err != nil {
-			return "", err
-		}
-	}
-	w.tally = at.Tally
-	w.tally.Mark = w.mark
-	if !w.carries || at.Next != "" {
-		return at.Next, nil
-	}
-	// What is invalidated leaves the source before anything is copied, so that no copy has to be
-	// taken back for what was known by now; a server that has come back older lacks no removal then.
-	if _, err := w.r.deps.Replay.Sweep(ctx, 0); err != nil {
-		return "", err
-	}
-	if at.Servers == "" || !anew {
-		return "", nil
-	}
-	// Until it did, entries may have been copied that the mark says were removed from the source.
-	_, err = w.r.deps.Replay.ReplayRest(ctx, w.batch.Release, tasks.Mark{Epoch: w.mark.Epoch})
-	return "", err
+	return err
 }
 
 // take stores a chunk, counts it and keeps the position after it.
@@ -232,6 +221,7 @@ func (w *writer) take(ctx context.Context, c source.Chunk) error {
 		w.fail(f)
 	}
 	w.tally.Sample = pick(w.tally.Sample, warm, w.keep)
+	w.tally.Took = w.took + w.r.now().Sub(w.began)
 	w.job.Progress("warm "+w.batch.Source, w.tally.Planned, w.total)
 	if c.Next != "" {
 		if err := w.job.Save(ctx, cursor{c.Next, w.tally, w.servers}); err != nil {
@@ -258,7 +248,12 @@ func (w *writer) touch(ctx context.Context) error {
 // the entries that are warm and fresh. What was invalidated since the mark is left to the site.
 func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, error) {
 	entries := c.Entries
+	var kept []source.Entry
 	if c.Written == source.ByRunner {
+		var err error
+		if kept, entries, err = w.warmAlready(ctx, entries); err != nil {
+			return nil, err
+		}
 		fresh, _, err := w.split(ctx, entries)
 		if err != nil {
 			return nil, err
@@ -267,6 +262,11 @@ func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, er
 			return nil, err
 		}
 		entries = fresh
+	}
+	if len(c.Unfit) > 0 {
+		if _, err := w.r.deps.Cache.Remove(ctx, w.batch.Release, c.Unfit); err != nil {
+			return nil, err
+		}
 	}
 	fresh, stale, err := w.split(ctx, entries)
 	if err != nil {
@@ -280,7 +280,26 @@ func (w *writer) settle(ctx context.Context, c source.Chunk) ([]source.Entry, er
 	if c.Written == source.BySite {
 		return w.find(ctx, c, fresh)
 	}
-	return fresh, nil
+	return append(kept, fresh...), nil
+}
+
+// warmAlready divides entries by whether the run that this one goes on from has stored them.
+func (w *writer) warmAlready(ctx context.Context, entries []source.Entry) (kept, left []source.Entry, err error) {
+	if w.since == 0 || len(entries) == 0 {
+		return nil, entries, nil
+	}
+	warm, err := w.r.areWarm(ctx, w.batch.Release, keysOf(entries), w.since)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, e := range entries {
+		if warm[i] {
+			kept = append(kept, e)
+		} else {
+			left = append(left, e)
+		}
+	}
+	return kept, left, nil
 }
 
 // split divides entries by whether they were invalidated since the mark, and counts those that
@@ -308,6 +327,7 @@ func (w *writer) put(ctx context.Context, entries []source.Entry) error {
 	puts := make([]namespace.Put, len(entries))
 	for i, e := range entries {
 		puts[i] = namespace.Put{Entry: e.Entry, Tags: e.Tags}
+		w.tally.Bytes += int64(e.Size())
 	}
 	return w.r.deps.Cache.Put(ctx, w.batch.Release, puts)
 }
@@ -353,21 +373,22 @@ func (w *writer) find(ctx context.Context, c source.Chunk, entries []source.Entr
 		c.Again(ctx, keysOf(missing))
 	}
 	for _, e := range missing {
-		w.fail(source.Failure{Key: e.Key, Error: "the page answered, but its entry is not in the namespace"})
+		w.fail(source.Failure{Key: e.Key, Error: "the page answered, but its entry is not in the namespace", Kind: source.Missing})
 	}
 	return warm, nil
 }
 
 func (w *writer) fail(f source.Failure) {
 	w.tally.Failed++
-	if len(w.tally.Examples) >= maxExamples {
-		return
-	}
 	text := f.Error
 	if f.Key != "" {
 		text = tasks.Bytes(f.Key).String() + ": " + f.Error
 	}
-	w.tally.Examples = append(w.tally.Examples, shorten(text, maxExample))
+	text = shorten(text, maxExample)
+	w.tally.Failures.count(f.Kind, text)
+	if len(w.tally.Examples) < maxExamples {
+		w.tally.Examples = append(w.tally.Examples, text)
+	}
 }
 
 func keysOf(entries []source.Entry) []string {

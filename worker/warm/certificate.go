@@ -17,20 +17,26 @@ const (
 )
 
 // Certificate is the outcome of a warm run: DocCertificate of the release's record.
+//
+// Its JSON grows by fields and never changes one, so that every reader reads every version: what a
+// reader does not know it passes over, and what an older one did not write is zero.
 type Certificate struct {
 	Verdict Verdict   `json:"verdict"`
 	Reasons []string  `json:"reasons,omitempty"` // why it is not a pass; empty on a pass
 	Run     string    `json:"run"`
 	At      time.Time `json:"at"`
 	Figures
-	Coverage      float64         `json:"coverage"`         // (stored + invalidated) / planned
-	Demanded      float64         `json:"demanded"`         // the plan's least coverage, of all and of each source
-	Sample        float64         `json:"sample,omitempty"` // share of the entries that the run was asked for; 0 means all
-	Sampled       int             `json:"sampled"`          // stored entries that were looked up at the end, without those whose fate is unclear
-	SampleMissing int             `json:"sample_missing"`   // of them, gone without having been invalidated
-	FirstExpiry   time.Duration   `json:"first_expiry_ns"`  // shortest lifetime left among the sampled; 0 when none ends
-	Entries       int64           `json:"entries"`          // entries of the whole namespace at the end
-	Sources       []SourceFigures `json:"sources"`          // in the plan's order
+	Coverage      float64         `json:"coverage"`           // (stored + invalidated) / planned
+	Demanded      float64         `json:"demanded"`           // the plan's least coverage, of all and of each source
+	Sample        float64         `json:"sample,omitempty"`   // share of the entries that the run was asked for; 0 means all
+	Sampled       int             `json:"sampled"`            // stored entries that were looked up at the end, without those whose fate is unclear
+	SampleMissing int             `json:"sample_missing"`     // of them, gone without having been invalidated
+	FirstExpiry   time.Duration   `json:"first_expiry_ns"`    // shortest lifetime left among the sampled; 0 when none ends
+	SameMinute    float64         `json:"same_minute"`        // largest share of the sampled whose lifetimes end within one minute
+	Entries       int64           `json:"entries"`            // entries of the whole namespace at the end
+	Sources       []SourceFigures `json:"sources"`            // in the plan's order
+	Hot           *HotFigures     `json:"hot,omitempty"`      // of a plan with a hot list
+	Warnings      []string        `json:"warnings,omitempty"` // what does not change the verdict
 }
 
 // Figures count a part of a run. Planned = Stored + Invalidated + Failed.
@@ -64,6 +70,10 @@ type SourceFigures struct {
 	Figures
 	Coverage float64  `json:"coverage"`
 	Examples []string `json:"examples,omitempty"` // the first few failures
+	Kept     int64    `json:"kept,omitempty"`     // of the stored: an earlier run's, that were not visited again
+	Cost
+	// Failures are the failed by kind, the commonest first.
+	Failures []Failures `json:"failures,omitempty"`
 }
 
 // outcome is everything that a verdict rests on.
@@ -76,6 +86,10 @@ type outcome struct {
 	sampled int
 	missing int
 	first   time.Duration
+	minute  float64       // share of the sampled that ends within one minute
+	begins  time.Duration // in which that minute begins
+	hot     *HotFigures   // nil without a hot list
+	unclear bool          // whether an edit is why hot entries are missing
 	entries int64
 	at      time.Time
 	gaveUp  string // why the run ended before its batches did; "" when it did not
@@ -86,6 +100,10 @@ func certify(o outcome) Certificate {
 	c := Certificate{
 		Run: o.run, At: o.at, Demanded: o.demand.coverage(), Sample: o.share,
 		Sampled: o.sampled, SampleMissing: o.missing, FirstExpiry: o.first, Entries: o.entries,
+		SameMinute: o.minute, Hot: o.hot,
+	}
+	if warning := warnAtOnce(o.minute, o.begins, o.sampled); warning != "" {
+		c.Warnings = append(c.Warnings, warning)
 	}
 	c.Sources = slices.Clone(o.sources)
 	for i, s := range c.Sources {
@@ -112,13 +130,29 @@ func (c Certificate) failures(o outcome) (reasons []string) {
 	}
 	for _, s := range c.Sources {
 		if s.Planned > 0 && s.Coverage < c.Demanded {
-			reasons = append(reasons, fmt.Sprintf("source %q: coverage %s of %d is below %s", s.Name, percent(s.Coverage), s.Planned, percent(c.Demanded)))
+			reasons = append(reasons, fmt.Sprintf("source %q: coverage %s of %d is below %s%s", s.Name, percent(s.Coverage), s.Planned, percent(c.Demanded), s.missing()))
 		}
 	}
 	if o.sampled > 0 && float64(o.missing)/float64(o.sampled) > 1-c.Demanded+1e-9 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d sampled entries are gone although nobody invalidated them: does the cache Redis evict?", o.missing, o.sampled))
 	}
+	if o.hot != nil && !o.partial() && !o.unclear {
+		if why := o.hot.shortfall(o.demand); why != "" {
+			reasons = append(reasons, why)
+		}
+	}
 	return reasons
+}
+
+// partial reports whether the run was asked for a part of the plan only.
+func (o outcome) partial() bool { return o.share > 0 && o.share < 1 || len(o.left) > 0 }
+
+// missing says what is missing of the source, by kind.
+func (s SourceFigures) missing() string {
+	if len(s.Failures) == 0 {
+		return ""
+	}
+	return ": " + byKind(s.Failures)
 }
 
 // doubts says what the run could not show.
@@ -137,8 +171,27 @@ func (c Certificate) doubts(o outcome) (reasons []string) {
 	if o.share > 0 && o.share < 1 {
 		reasons = append(reasons, "sampled "+percent(o.share))
 	}
+	reasons = append(reasons, o.hotDoubts()...)
 	if len(o.left) > 0 {
 		reasons = append(reasons, fmt.Sprintf("sources left out: %q", o.left))
+	}
+	return reasons
+}
+
+// hotDoubts says what the hot list could not show.
+func (o outcome) hotDoubts() (reasons []string) {
+	switch {
+	case o.hot == nil || o.gaveUp != "" || o.partial():
+	case o.hot.Items == 0 && o.hot.From == noKeys:
+		// The first release has none before it.
+	case o.hot.Items == 0:
+		reasons = append(reasons, fmt.Sprintf("hot list: nothing is in it (%s)", o.hot.From))
+	case o.hot.Judged == 0:
+		reasons = append(reasons, "hot list: none of it is for the cache: give a crawl an expect with a key, or say which entries its paths need")
+	case o.unclear:
+		if why := o.hot.shortfall(o.demand); why != "" {
+			reasons = append(reasons, why+"; tags were invalidated meanwhile, which may be why: warm it again")
+		}
 	}
 	return reasons
 }

@@ -9,8 +9,10 @@
 //
 //	claim    one run a release; the release moves from new or ready to warming. An active or
 //	         standby release may be warmed as well and stays what it is.
-//	cut      each query and carry is one batch; a crawl's addresses are listed and cut into
-//	         batches. The plan is copied into the run's record first, so it cannot change.
+//	cut      the hot list is read. Each query and carry is one batch; a crawl's addresses are
+//	         listed and cut into batches. What visitors want most of a crawl or a query makes
+//	         batches of its own, which go first. The plan is copied into the run's record first,
+//	         so it cannot change.
 //	open     the IDs of all batches become the run's open set, in one step. Only then
 //	enqueue  are the batches enqueued, under task IDs made of run and batch: a try that died
 //	         between two of them is repeated and makes none twice.
@@ -40,6 +42,29 @@
 // Every planned entry ends as stored, invalidated (an edit overtook it: the site fills it fresh
 // when it is asked for) or failed. Coverage is (stored + invalidated) / planned, and is demanded
 // of each source as well as of all: a source that failed whole must not hide behind a large one.
+//
+// What failed is counted by kind, with examples. A page that answers for another release, with an
+// unexpected status or redirect, with a cookie, with no-store or private, with nothing or with too much is
+// never counted as stored, although the site's instance may have stored it: the entry that such a
+// visit has left behind is removed.
+//
+// # Samples, and then the rest
+//
+// A sampled run takes a share of the keys, by their ranks ([source.Picks]), so that a larger sample holds
+// every smaller one. With a hot list half of the sample is taken so; the other half is of the
+// list, where an entry's share grows with what it is asked for ([source.ShareOf]). The next run keeps what it finds, if the source
+// is defined as it was, the entry is still there (it would have been removed by an invalidation) and has as
+// long to live as has passed since the earlier run began. So it is after every run that did not pass; after
+// one that passed all is warmed anew.
+//
+// # The hit rate
+//
+// At its end a run looks up the whole hot list in its own release and in the active one. What a crawl of the
+// run visits counts, and what either release has: the rest of the list is not the cache's. A release
+// fails that would serve less than the plan demands, or, without a demand, less than the active one does,
+// where uses are counted. An entry that an edit removed meanwhile counts as served. Where tags
+// were invalidated, what is missing may be for that: then the run is inconclusive, and the next one,
+// which keeps what is there, is short.
 //
 // # Not promised
 //

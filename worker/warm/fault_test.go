@@ -119,6 +119,40 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestHotFaults does the same, at every few calls, to a run that has a hot list.
+func TestHotFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a run for every few calls to Redis")
+	}
+	const step = 7
+	for _, lost := range []string{"write", "reply"} {
+		t.Run("lost "+lost, func(t *testing.T) {
+			t.Parallel()
+			g := newRig(t)
+			f := &faults{}
+			g.client.AddHook(f)
+			plan := g.hotPlan(logOf(accessLog(t, map[string]int{"/p7": 9, "/posts/a30": 8, "/p3": 7, "/posts/a200": 6})))
+			for at := 1; ; at += step {
+				g.reset()
+				p := g.start("run1", "r1", plan)
+				f.arm(at, lost)
+				g.untilDone(p)
+				hit := f.disarm()
+				s := g.status("run1")
+				if !hit {
+					break
+				}
+				if s.Status == string(Fail) && s.Sources[1].Failed == 1 {
+					continue // the site's own write failed
+				}
+				if f := s.Certificate.Figures; s.Status != string(Pass) || f.Stored != articles+pages+assets || g.entries("r1") != articles+pages+assets || s.Certificate.Hot.Coverage != 1 {
+					t.Fatalf("lost %s at call %d: %+v, %+v", lost, at, s, s.Certificate)
+				}
+			}
+		})
+	}
+}
+
 // runWithFault does a whole run in which one call fails; false when there are fewer calls.
 func (g *rig) runWithFault(f *faults, at int, lost string) bool {
 	g.t.Helper()

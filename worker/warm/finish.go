@@ -110,6 +110,10 @@ func (r *Runner) judge(ctx context.Context, rec runRecord, st state, id string, 
 		return o, err
 	}
 	o.sampled, o.missing, o.first = found.sampled, found.missing, found.first
+	o.minute, o.begins = sameMinute(found.lives, found.sampled)
+	if o.hot, o.unclear, err = r.hotFigures(ctx, rec, *st.cut, id, all.mark); err != nil {
+		return o, err
+	}
 	usage, err := r.deps.Cache.Usage(ctx, id)
 	o.entries = usage.Entries
 	return o, err
@@ -128,9 +132,14 @@ type gathered struct {
 func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 	all := gathered{sources: make([]SourceFigures, len(c.Sources))}
 	kinds := map[string]string{}
+	failed := make([]failures, len(c.Sources))
 	for i, s := range c.Sources {
 		kinds[s.Name] = s.Kind
-		all.sources[i] = SourceFigures{Name: s.Name, Kind: s.Kind}
+		all.sources[i] = SourceFigures{Name: s.Name, Kind: s.Kind, Figures: Figures{Planned: s.Kept, Stored: s.Kept}, Kept: s.Kept}
+		for _, one := range s.Sample {
+			one.blind = true
+			all.sample = append(all.sample, one)
+		}
 	}
 	for _, b := range c.batches(tasks.WarmRun{}) {
 		raw, ok := fields["batch:"+b.ID()]
@@ -144,8 +153,12 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 		for i := range all.sources {
 			if s := &all.sources[i]; s.Name == b.Source {
 				s.add(t.Figures)
+				s.Took, s.Bytes = s.Took+t.Took, s.Bytes+t.Bytes
 				room := maxExamples - len(s.Examples)
 				s.Examples = append(s.Examples, t.Examples[:min(room, len(t.Examples))]...)
+				for _, f := range t.Failures {
+					failed[i].add(f)
+				}
 			}
 		}
 		for _, s := range t.Sample {
@@ -155,6 +168,9 @@ func gather(c cutting, fields map[string]string, n int) (gathered, error) {
 		if t.Mark.Epoch != "" && (all.mark.Epoch == "" || t.Mark.Number < all.mark.Number) {
 			all.mark = t.Mark
 		}
+	}
+	for i, f := range failed {
+		all.sources[i].Failures = f.sorted()
 	}
 	all.sample = lowest(all.sample, n)
 	return all, nil

@@ -39,7 +39,7 @@ const (
 // release r0 active, release r1 new. The instance writes an entry for every page it answers.
 type rig struct {
 	*Runner
-	t       *testing.T
+	t       testing.TB
 	client  *redis.Client
 	keys    tasks.Keys
 	ledger  *release.Ledger
@@ -66,7 +66,7 @@ certificate: {coverage: 99%, sample: 50}
 `
 
 // fillDatabase makes the site's database and returns its DSN.
-func fillDatabase(t *testing.T) string {
+func fillDatabase(t testing.TB) string {
 	t.Helper()
 	dsn := "file:" + filepath.Join(t.TempDir(), "site.db")
 	db, err := sql.Open("sqlite", dsn)
@@ -80,7 +80,7 @@ func fillDatabase(t *testing.T) string {
 	return dsn
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	server := redistest.Start(t)
 	g := &rig{t: t, client: server.Client, keys: tasks.KeysOf("site"), tasks: &taskStore{}, jobs: &jobStore{}}
@@ -99,6 +99,7 @@ func newRig(t *testing.T) *rig {
 		Getenv: func(name string) string { return map[string]string{"SITE_DSN": dsn}[name] },
 	})
 	must(t, err)
+	t.Cleanup(g.Runner.Close)
 	g.reset()
 	return g
 }
@@ -107,7 +108,7 @@ func newRig(t *testing.T) *rig {
 func (g *rig) reset() {
 	g.t.Helper()
 	ctx := g.t.Context()
-	must(g.t, g.client.FlushAll(ctx).Err())
+	must(g.t, g.client.FlushAllAsync(ctx).Err())
 	g.tasks.all, g.jobs.cursors = nil, nil
 	for _, id := range []string{"r0", "r1"} {
 		must(g.t, g.ledger.Create(ctx, release.Record{ID: id, Template: tasks.DefaultTemplate}, by))
@@ -142,6 +143,7 @@ func (g *rig) answer(w http.ResponseWriter, r *http.Request) {
 	if err := g.cache.Put(context.WithoutCancel(r.Context()), "r1", []namespace.Put{entryOf("page:"+r.URL.Path, "page")}); err != nil {
 		w.WriteHeader(http.StatusTeapot) // not a status that is tried again
 	}
+	fmt.Fprint(w, "page")
 }
 
 func (g *rig) plan() string { return strings.Replace(sitePlan, "SITE\"", g.site.URL+"\"", 1) }

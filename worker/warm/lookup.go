@@ -52,6 +52,9 @@ func (s Source) keys(release string) (source.Pattern, error) {
 	case s.Crawl != nil:
 		return source.Pattern{}, fmt.Errorf("%w: the plan does not say which entry a page leaves behind: give it an expect with a key", tasks.ErrInvalid)
 	}
+	if s.Custom != nil {
+		return source.Pattern{}, fmt.Errorf("%w: a custom source does not say which keys it has", tasks.ErrInvalid)
+	}
 	return source.Pattern{}, fmt.Errorf("%w: a carry copies from another release: it has no origin", tasks.ErrInvalid)
 }
 

@@ -2,21 +2,16 @@ package warm
 
 import (
 	_ "embed"
-	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm/carry"
 	"github.com/alphanode/stoker/worker/warm/crawl"
+	"github.com/alphanode/stoker/worker/warm/hot"
 	"github.com/alphanode/stoker/worker/warm/query"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
@@ -34,13 +29,14 @@ const maxPlan = 1 << 20
 
 // Plan says what to warm and what a warm release must show: a file in the site's repository.
 type Plan struct {
-	Version     int      `yaml:"version"`
-	Sources     []Source `yaml:"sources"`
-	Certificate Demand   `yaml:"certificate,omitempty"`
-	Probes      *Probes  `yaml:"probes,omitempty"`
+	Version     int       `yaml:"version"`
+	Hot         *hot.Spec `yaml:"hot,omitempty"` // what visitors want most: warmed first, and weighed with
+	Sources     []Source  `yaml:"sources"`
+	Certificate Demand    `yaml:"certificate,omitempty"`
+	Probes      *Probes   `yaml:"probes,omitempty"`
 }
 
-// Source is one origin of entries: exactly one of Query, Crawl and Carry is set.
+// Source is one origin of entries: exactly one of Query, Crawl, Carry and Custom is set.
 type Source struct {
 	Name   string        `yaml:"name"`
 	Query  *query.Spec   `yaml:"query,omitempty"`
@@ -48,12 +44,20 @@ type Source struct {
 	Crawl  *crawl.Spec   `yaml:"crawl,omitempty"`
 	Expect *crawl.Expect `yaml:"expect,omitempty"` // with Crawl
 	Carry  *carry.Spec   `yaml:"carry,omitempty"`
+	Custom *Custom       `yaml:"custom,omitempty"`
+}
+
+// Custom is a source that a site's own worker brings along: see worker.ServeWarm.
+type Custom struct {
+	Source string            `yaml:"source"`         // the name under which the worker knows it
+	With   map[string]string `yaml:"with,omitempty"` // what it is told
 }
 
 // Demand is what a run must reach for its certificate to pass.
 type Demand struct {
 	Coverage source.Percent `yaml:"coverage,omitempty"` // of each source and of all; "" means 99%
 	Sample   *int           `yaml:"sample,omitempty"`   // entries looked up at the end, 0 to 10,000; nil means 200
+	Hot      source.Percent `yaml:"hot,omitempty"`      // of the hot list's requests, least share that must find their entry; "" means about the active release's, where uses are counted
 }
 
 // Probes are the pages that are measured before and after a switch.
@@ -75,72 +79,21 @@ const (
 
 var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Kind returns which of the source's origins is set: "query", "crawl" or "carry".
+// Kind returns which of the source's origins is set: "query", "crawl", "carry" or "custom".
 func (s Source) Kind() string {
 	switch {
 	case s.Query != nil:
 		return "query"
 	case s.Crawl != nil:
 		return "crawl"
+	case s.Custom != nil:
+		return "custom"
 	}
 	return "carry"
 }
 
-// ParsePlan reads a plan and checks it whole. Its errors wrap [tasks.ErrInvalid] and name line
-// and column of everything that is wrong.
-func ParsePlan(text []byte) (plan *Plan, err error) {
-	defer func() { // the library panics on some malformed files
-		if recover() != nil {
-			plan, err = nil, fmt.Errorf("plan: %w: malformed YAML", tasks.ErrInvalid)
-		}
-	}()
-	if len(text) > maxPlan {
-		return nil, fmt.Errorf("plan: %w: %d bytes: at most %d", tasks.ErrInvalid, len(text), maxPlan)
-	}
-	dec := yaml.NewDecoder(strings.NewReader(string(text)), yaml.Strict())
-	p := new(Plan)
-	if err := dec.Decode(p); err != nil {
-		return nil, planError(err)
-	}
-	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("plan: %w: more than one YAML document: keep one", tasks.ErrInvalid)
-	}
-	var ps source.Problems
-	p.check(&ps)
-	return p, locate(text, ps)
-}
-
-// planError turns the decoder's error into one line with its place.
-func planError(err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("plan: %w: empty: it needs version and sources", tasks.ErrInvalid)
-	}
-	var at yaml.Error
-	if errors.As(err, &at) && at.GetToken() != nil {
-		pos := at.GetToken().Position
-		return fmt.Errorf("plan: %w: line %d, column %d: %s", tasks.ErrInvalid, pos.Line, pos.Column, at.GetMessage())
-	}
-	return fmt.Errorf("plan: %w: %v", tasks.ErrInvalid, err)
-}
-
-// locate adds line and column to problems and joins them; nil when there are none.
-func locate(text []byte, ps source.Problems) error {
-	if len(ps) == 0 {
-		return nil
-	}
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return planError(err)
-	}
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.Error()
-		if line, column := position(file, p.Path); line > 0 {
-			lines[i] = fmt.Sprintf("line %d, column %d: %s", line, column, p.Error())
-		}
-	}
-	return fmt.Errorf("plan: %w: %s", tasks.ErrInvalid, strings.Join(lines, "\n  "))
-}
+// hot reports whether the source takes the plan's hot list itself for what it visits.
+func (s Source) hot() bool { return s.Crawl != nil && s.Crawl.Hot || s.Carry != nil && s.Carry.Hot }
 
 func (p *Plan) check(ps *source.Problems) {
 	if p.Version != PlanVersion {
@@ -157,6 +110,15 @@ func (p *Plan) check(ps *source.Problems) {
 		}
 		names[s.Name] = true
 		s.check(path, ps)
+		if s.hot() && p.Hot == nil {
+			ps.Add(path+"."+s.Kind()+".hot", "source %q wants the hot list: say under hot where to find it", s.Name)
+		}
+	}
+	if p.Hot != nil {
+		p.Hot.Check("$.hot", ps)
+	}
+	if p.Hot == nil && p.Certificate.Hot != "" {
+		ps.Add("$.certificate.hot", "%s of no list: say under hot what visitors want most", string(p.Certificate.Hot))
 	}
 	p.Certificate.check("$.certificate", ps)
 	if p.Probes != nil {
@@ -169,13 +131,13 @@ func (s Source) check(path string, ps *source.Problems) {
 		ps.Add(path+".name", "%q: use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", s.Name)
 	}
 	kinds := 0
-	for _, set := range []bool{s.Query != nil, s.Crawl != nil, s.Carry != nil} {
+	for _, set := range []bool{s.Query != nil, s.Crawl != nil, s.Carry != nil, s.Custom != nil} {
 		if set {
 			kinds++
 		}
 	}
 	if kinds != 1 {
-		ps.Add(path, "source %q has %d of query, crawl and carry: give it exactly one", s.Name, kinds)
+		ps.Add(path, "source %q has %d of query, crawl, carry and custom: give it exactly one", s.Name, kinds)
 		return
 	}
 	if s.Entry != nil && s.Query == nil {
@@ -196,10 +158,17 @@ func (s Source) checkKind(path string, ps *source.Problems) {
 		s.Entry.Check(path+".entry", ps)
 	case s.Carry != nil:
 		s.Carry.Check(path+".carry", ps)
+	case s.Custom != nil:
+		if !sourceName.MatchString(s.Custom.Source) {
+			ps.Add(path+".custom.source", "%q: use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", s.Custom.Source)
+		}
 	default:
 		s.Crawl.Check(path+".crawl", ps)
 		if s.Expect != nil {
 			s.Expect.Check(path+".expect", ps)
+			s.Crawl.CheckWith(*s.Expect, path+".crawl", ps)
+		} else {
+			s.Crawl.CheckWith(crawl.Expect{}, path+".crawl", ps)
 		}
 	}
 }
@@ -207,6 +176,8 @@ func (s Source) checkKind(path string, ps *source.Problems) {
 func (d Demand) check(path string, ps *source.Problems) {
 	_, err := d.Coverage.Parse()
 	ps.Check(path+".coverage", err)
+	_, err = d.Hot.Parse()
+	ps.Check(path+".hot", err)
 	if n := d.sample(); n < 0 || n > maxSample {
 		ps.Add(path+".sample", "%d entries: use 0 to %d", n, maxSample)
 	}
@@ -264,18 +235,4 @@ func (p *Plan) names() []string {
 		names[i] = s.Name
 	}
 	return names
-}
-
-// position returns where the field at path stands, or the nearest field around it.
-func position(file *ast.File, path string) (line, column int) {
-	for path != "$" {
-		if at, err := yaml.PathString(path); err == nil {
-			if node, err := at.FilterFile(file); err == nil && node != nil {
-				pos := node.GetToken().Position
-				return pos.Line, pos.Column
-			}
-		}
-		path = path[:max(strings.LastIndexAny(path, ".["), 1)]
-	}
-	return 0, 0
 }

@@ -3,6 +3,7 @@ package warm
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,12 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/alphanode/stoker/tasks"
 )
 
 const goodPlan = `version: 1
+hot: {access_log: /var/log/nginx/access.log*, top: 5000, entries: [{path: '/posts/{{.slug}}', key: 'post:{{.slug}}'}]}
 sources:
   - name: articles
     query: {driver: postgres, dsn_env: SITE_DSN, sql: "SELECT slug, title FROM posts", page: {by: slug, size: 1000}}
@@ -26,7 +30,13 @@ sources:
     expect: {key: "page:{{.Path}}", header: {X-Release: "{{.Release}}"}}
   - name: unchanged
     carry: {from: active, families: ["nav:", "asset:"]}
-certificate: {coverage: 99%, sample: 200}
+  - name: popular
+    crawl: {base: "http://canary:8080", hot: true}
+  - name: kept
+    carry: {from: r1, hot: true}
+  - name: own
+    custom: {source: prices, with: {currency: EUR}}
+certificate: {coverage: 99%, sample: 200, hot: 95%}
 probes: {base: "https://www.example.com", paths: ["/", "/about"], count: 50}
 `
 
@@ -42,7 +52,7 @@ func TestParsePlan(t *testing.T) {
 	for _, s := range p.Sources {
 		kinds = append(kinds, s.Kind())
 	}
-	if diff := cmp.Diff([]string{"query", "crawl", "carry"}, kinds); diff != "" {
+	if diff := cmp.Diff([]string{"query", "crawl", "carry", "crawl", "carry", "custom"}, kinds); diff != "" {
 		t.Error(diff)
 	}
 	if p.Certificate.coverage() != 0.99 || p.Certificate.sample() != 200 || p.Probes.Count != 50 {
@@ -60,53 +70,64 @@ func TestPlanDefaults(t *testing.T) {
 	}
 }
 
-// TestPlanRefused replaces one piece of a good plan and wants the refusal to name the place.
+// badPlans replace one piece of a good plan; the refusal says want.
+var badPlans = []struct{ name, old, new, want string }{
+	{"empty", goodPlan, "", "empty"},
+	{"version", "version: 1", "version: 2", "line 1, column 10: version: version 2"},
+	{"unknown field", "dsn_env:", "dsn:", "line 5, column 31: unknown field \"dsn\""},
+	{"unknown top field", "probes:", "probe:", "line 19, column 1: unknown field"},
+	{"duplicate field", "certificate:", "version:", "line 18, column 1: mapping key \"version\" already defined"},
+	{"wrong type", "size: 1000", "size: many", "line 5"},
+	{"second document", goodPlan, goodPlan + "---\nversion: 1\n", "more than one YAML document"},
+	{"duplicate name", "name: pages", "name: articles", `"articles" is the name of two sources`},
+	{"bad name", "name: pages", "name: a b", "line 7, column 11: sources[1].name"},
+	{"two kinds", "    expect:", "    carry: {from: active, families: [a]}\n    expect:", "has 2 of query, crawl, carry and custom"},
+	{"no kind", "    carry: {from: active, families: [\"nav:\", \"asset:\"]}", "", "has 0 of query, crawl, carry and custom"},
+	{"entry elsewhere", "    expect:", "    entry: {key: a}\n    expect:", "belongs to a query"},
+	{"driver", "driver: postgres", "driver: oracle", "line 5, column 21: sources[0].query.driver: unknown driver \"oracle\""},
+	{"dsn in the plan", "dsn_env: SITE_DSN", "dsn_env: 'postgres://u:secret@h/d'", "not the name of an environment variable"},
+	{"semicolon", "FROM posts\"", "FROM posts;\"", "ends with a semicolon"},
+	{"not a select", "SELECT slug, title FROM", "DROP TABLE", "SELECT or WITH"},
+	{"page size", "size: 1000", "size: 0", "0 rows"},
+	{"page column", "by: slug", "by: 'slug; --'", "plain name"},
+	{"key template", "post:{{.slug}}\", value", "post:{{.slug\", value", "sources[0].entry.key"},
+	{"reserved key", "key: \"post:", "key: \"#post:", "reserved"},
+	{"value", "value: json", "value: jsn", "use json, column:NAME or a template"},
+	{"ttl", "ttl: 24h", "ttl: 1d", "duration \"1d\""},
+	{"negative ttl", "ttl: 24h", "ttl: -1h", "duration \"-1h\""},
+	{"jitter", "jitter: 10%", "jitter: 10", "with the percent sign"},
+	{"jitter of nothing", "ttl: 24h, ", "", "of no ttl"},
+	{"tag template", "tags: [\"post:{{.slug}}\"]", "tags: [\"{{\"]", "sources[0].entry.tags"},
+	{"base", "base: \"http://canary:8080\"", "base: canary", "use scheme and host"},
+	{"base with path", "canary:8080\"", "canary:8080/app\"", "use scheme and host"},
+	{"no addresses", "sitemap: /sitemap.xml, ", "", "no addresses"},
+	{"concurrency", "sitemap:", "concurrency: 65, sitemap:", "65 requests"},
+	{"timeout", "sitemap:", "timeout: 11m, sitemap:", "timeout"},
+	{"header name", "headers: {X-Release:", "headers: {'X Release':", "not a header's name"},
+	{"expected key", "key: \"page:{{.Path}}\"", "key: \"#p\"", "reserved"},
+	{"status", "expect: {", "expect: {status: 99, ", "status 99"},
+	{"carry from", "from: active", "from: 'a b'", "release \"a b\""},
+	{"empty family", "\"nav:\"", "\"\"", "an empty prefix"},
+	{"reserved family", "\"nav:\"", "\"#tag:\"", "reserved"},
+	{"coverage", "coverage: 99%", "coverage: 101%", "line 18"},
+	{"sample", "sample: 200", "sample: 10001", "10001 entries"},
+	{"probe base", "base: \"https://www.example.com\"", "base: www", "line 19"},
+	{"probe path", "\"/about\"", "about", "begin it with /"},
+	{"probe count", "count: 50", "count: -1", "-1 requests"},
+	{"no hot list", "access_log: /var/log/nginx/access.log*, ", "", "line 2, column 6: hot: no list"},
+	{"two hot lists", "top: 5000", "keys_of: active", "two lists"},
+	{"hot size", "top: 5000", "top: 100001", "100001 entries"},
+	{"hot entry", "path: '/posts/{{.slug}}'", "path: 'posts'", "begin it with /"},
+	{"hot release", "access_log: /var/log/nginx/access.log*, top: 5000, entries: [{path: '/posts/{{.slug}}', key: 'post:{{.slug}}'}]", "keys_of: 'a b'", "release \"a b\""},
+	{"hot crawl of no list", "hot: {access_log: /var/log/nginx/access.log*, top: 5000, entries: [{path: '/posts/{{.slug}}', key: 'post:{{.slug}}'}]}", "", "wants the hot list"},
+	{"hot demand", "hot: 95%", "hot: 95", "with the percent sign"},
+	{"custom name", "source: prices", "source: 'a b'", "custom.source"},
+	{"entry of a custom source", "    custom:", "    entry: {key: a}\n    custom:", "belongs to a query"},
+}
+
+// TestPlanRefused: the refusal of a bad plan names the place.
 func TestPlanRefused(t *testing.T) {
-	tests := []struct{ name, old, new, want string }{
-		{"empty", goodPlan, "", "empty"},
-		{"version", "version: 1", "version: 2", "line 1, column 10: version: version 2"},
-		{"unknown field", "dsn_env:", "dsn:", "line 4, column 31: unknown field \"dsn\""},
-		{"unknown top field", "probes:", "probe:", "line 12, column 1: unknown field"},
-		{"duplicate field", "certificate:", "version:", "line 11, column 1: mapping key \"version\" already defined"},
-		{"wrong type", "size: 1000", "size: many", "line 4"},
-		{"second document", goodPlan, goodPlan + "---\nversion: 1\n", "more than one YAML document"},
-		{"duplicate name", "name: pages", "name: articles", `"articles" is the name of two sources`},
-		{"bad name", "name: pages", "name: a b", "line 6, column 11: sources[1].name"},
-		{"two kinds", "    expect:", "    carry: {from: active, families: [a]}\n    expect:", "has 2 of query, crawl and carry"},
-		{"no kind", "    carry: {from: active, families: [\"nav:\", \"asset:\"]}", "", "has 0 of query, crawl and carry"},
-		{"entry elsewhere", "    expect:", "    entry: {key: a}\n    expect:", "belongs to a query"},
-		{"driver", "driver: postgres", "driver: oracle", "line 4, column 21: sources[0].query.driver: unknown driver \"oracle\""},
-		{"dsn in the plan", "dsn_env: SITE_DSN", "dsn_env: 'postgres://u:secret@h/d'", "not the name of an environment variable"},
-		{"semicolon", "FROM posts\"", "FROM posts;\"", "ends with a semicolon"},
-		{"not a select", "SELECT slug, title FROM", "DROP TABLE", "SELECT or WITH"},
-		{"page size", "size: 1000", "size: 0", "0 rows"},
-		{"page column", "by: slug", "by: 'slug; --'", "plain name"},
-		{"key template", "post:{{.slug}}\", value", "post:{{.slug\", value", "sources[0].entry.key"},
-		{"reserved key", "key: \"post:", "key: \"#post:", "reserved"},
-		{"value", "value: json", "value: jsn", "use json, column:NAME or a template"},
-		{"ttl", "ttl: 24h", "ttl: 1d", "duration \"1d\""},
-		{"negative ttl", "ttl: 24h", "ttl: -1h", "duration \"-1h\""},
-		{"jitter", "jitter: 10%", "jitter: 10", "with the percent sign"},
-		{"jitter of nothing", "ttl: 24h, ", "", "of no ttl"},
-		{"tag template", "tags: [\"post:{{.slug}}\"]", "tags: [\"{{\"]", "sources[0].entry.tags"},
-		{"base", "base: \"http://canary:8080\"", "base: canary", "use scheme and host"},
-		{"base with path", "canary:8080\"", "canary:8080/app\"", "use scheme and host"},
-		{"no addresses", "sitemap: /sitemap.xml, ", "", "no addresses"},
-		{"concurrency", "sitemap:", "concurrency: 65, sitemap:", "65 requests"},
-		{"timeout", "sitemap:", "timeout: 11m, sitemap:", "timeout"},
-		{"header name", "headers: {X-Release:", "headers: {'X Release':", "not a header's name"},
-		{"expected key", "key: \"page:{{.Path}}\"", "key: \"#p\"", "reserved"},
-		{"status", "expect: {", "expect: {status: 99, ", "status 99"},
-		{"carry from", "from: active", "from: 'a b'", "release \"a b\""},
-		{"empty family", "\"nav:\"", "\"\"", "an empty prefix"},
-		{"reserved family", "\"nav:\"", "\"#tag:\"", "reserved"},
-		{"coverage", "coverage: 99%", "coverage: 101%", "line 11"},
-		{"sample", "sample: 200", "sample: 10001", "10001 entries"},
-		{"probe base", "base: \"https://www.example.com\"", "base: www", "line 12"},
-		{"probe path", "\"/about\"", "about", "begin it with /"},
-		{"probe count", "count: 50", "count: -1", "-1 requests"},
-	}
-	for _, tt := range tests {
+	for _, tt := range badPlans {
 		t.Run(tt.name, func(t *testing.T) {
 			if !strings.Contains(goodPlan, tt.old) {
 				t.Fatalf("the good plan does not hold %q", tt.old)
@@ -155,6 +176,92 @@ func FuzzParsePlan(f *testing.F) {
 			t.Errorf("accepted %+v", p)
 		}
 	})
+}
+
+// byParserOnly are the bad plans that no schema can tell from good ones.
+var byParserOnly = []string{"second document", "duplicate name", "semicolon", "key template", "reserved key", "value", "jitter of nothing",
+	"tag template", "base", "base with path", "no addresses", "timeout", "header name", "expected key", "hot crawl of no list", "probe base", "coverage"}
+
+// TestSchemaJudgesLikeTheParser validates good and bad plans by the published schema: it accepts what the
+// parser does, and refuses what that does, but for what a schema cannot know.
+func TestSchemaJudgesLikeTheParser(t *testing.T) {
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(Schema)))
+	must(t, err)
+	c := jsonschema.NewCompiler()
+	must(t, c.AddResource("plan.json", doc))
+	schema, err := c.Compile("plan.json")
+	must(t, err)
+	validate := func(text string) error {
+		raw, err := yaml.YAMLToJSON([]byte(text))
+		if err != nil {
+			return err
+		}
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(raw)))
+		if err != nil {
+			return err
+		}
+		return schema.Validate(v)
+	}
+	for _, text := range []string{goodPlan, strings.Replace(sitePlan, "SITE\"", "http://canary:8080\"", 1), ownKindsPlan} {
+		if _, err := ParsePlan([]byte(text)); err != nil {
+			t.Errorf("parser: %v", err)
+		}
+		if err := validate(text); err != nil {
+			t.Errorf("schema: %v", err)
+		}
+	}
+	for _, tt := range badPlans {
+		err := validate(strings.Replace(goodPlan, tt.old, tt.new, 1))
+		if only := slices.Contains(byParserOnly, tt.name); (err == nil) != only {
+			t.Errorf("%s: the schema says %v; only the parser can tell: %v", tt.name, err, only)
+		}
+	}
+}
+
+const ownKindsPlan = `version: 1
+hot: {keys_of: active}
+sources: [{name: a, carry: {from: active, hot: true}}, {name: b, custom: {source: x}}]
+`
+
+// TestEveryProblem: all that is wrong is told in one go, in the order of the text.
+func TestEveryProblem(t *testing.T) {
+	_, err := ParsePlan([]byte(`version: 2
+source: []
+sources:
+  - name: a
+    query: {driver: oracle, dsn: X, dsn_env: SITE_DSN, sql: "SELECT 1", page: {by: id, size: 0, from: 1}}
+    entry: {keys: "x", key: "{{.a"}
+  - name: a
+    carry: {from: active, families: ["#x"]}
+certificate: {coverage: 101%, samples: 3}
+`))
+	want := []string{
+		"line 1, column 10: version: version 2", `line 2, column 1: unknown field "source": did you mean sources?`,
+		"line 5, column 21: sources[0].query.driver", `line 5, column 29: unknown field "dsn"`, "line 5, column 94: sources[0].query.page.size", `line 5, column 97: unknown field "from"`,
+		`line 6, column 13: unknown field "keys": did you mean key?`, "line 6, column 29: sources[0].entry.key", "line 7, column 11: sources[1].name",
+		"line 8, column 37: sources[1].carry.families", "line 9, column 25: certificate.coverage", `line 9, column 31: unknown field "samples": did you mean sample?`,
+	}
+	lines := strings.Split(strings.TrimPrefix(fmt.Sprint(err), "plan: invalid input: "), "\n  ")
+	if len(lines) != len(want) {
+		t.Fatalf("%d problems, want %d:\n%v", len(lines), len(want), err)
+	}
+	for i := range want {
+		if !strings.HasPrefix(lines[i], want[i]) {
+			t.Errorf("problem %d: %s\nwant %s", i, lines[i], want[i])
+		}
+	}
+}
+
+// TestPlanWithAnchors: what an alias repeats is read and checked like the rest.
+func TestPlanWithAnchors(t *testing.T) {
+	const text = "version: 1\nsources:\n- name: a\n  carry: &c {from: active, families: [x]}\n- name: b\n  carry: *c\n- name: d\n  carry: {<<: *c}\n"
+	p, err := ParsePlan([]byte(text))
+	if err != nil || p.Sources[1].Carry.Families[0] != "x" || p.Sources[2].Carry.From != "active" || p.Sources[2].Carry.Families[0] != "x" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := ParsePlan([]byte(strings.Replace(text, "families", "family", 1))); !errors.Is(err, tasks.ErrInvalid) || !strings.Contains(err.Error(), `"family"`) {
+		t.Errorf("got %v, want an unknown field", err)
+	}
 }
 
 // TestSchema holds the published schema against the structs, both ways.

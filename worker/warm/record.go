@@ -53,6 +53,11 @@ const keepRun = 30 * 24 * time.Hour
 type cutting struct {
 	Sources []cutSource `json:"sources"`
 	Left    []string    `json:"left,omitempty"` // the plan's sources that were not asked for
+	Rest    float64     `json:"rest,omitempty"` // of a sampled run with a hot list: the share of what is not listed
+
+	Hot        string  `json:"hot,omitempty"`         // where the hot list comes from; "" without one
+	HotTotal   float64 `json:"hot_total,omitempty"`   // weight of everything that it was made of
+	HotCounted bool    `json:"hot_counted,omitempty"` // its weights are counts
 }
 
 // cutSource is one source's part of a cutting.
@@ -61,23 +66,43 @@ type cutSource struct {
 	Kind   string `json:"kind"`
 	From   string `json:"from,omitempty"`   // of a carry: the release; "" when there is none
 	Total  int64  `json:"total,omitempty"`  // items to visit, 0 when not known
-	Listed bool   `json:"listed,omitempty"` // the items are in a list, cut into batches of Size
+	Listed bool   `json:"listed,omitempty"` // all items are in a list, cut into batches of Size
 	Size   int    `json:"size,omitempty"`
+
+	// Hot is how many items visitors want most: the last ones of a list that holds all items, otherwise a
+	// list of its own. Their batches go first.
+	Hot int64 `json:"hot,omitempty"`
+
+	// Since is when the run began that this one goes on from, in Unix µs; 0 when there is none. Kept
+	// counts the items of a list that were left out because that run warmed them, and Sample
+	// holds some of their entries.
+	Since  int64     `json:"since,omitempty"`
+	Kept   int64     `json:"kept,omitempty"`
+	Sample []sampled `json:"sample,omitempty"`
 }
 
-// batches returns the batches of a run of a release, in the plan's order.
+// batches returns the batches of a run: what visitors want most, then the rest, each in the plan's order.
 func (c cutting) batches(p tasks.WarmRun) []tasks.WarmBatch {
-	var all []tasks.WarmBatch
+	var first, rest []tasks.WarmBatch
 	for _, s := range c.Sources {
-		batch := tasks.WarmBatch{Run: p.Run, Release: p.Release, Source: s.Name, Pace: p.Pace}
+		whole := tasks.WarmBatch{Run: p.Run, Release: p.Release, Source: s.Name, Pace: p.Pace}
 		if !s.Listed {
-			all = append(all, batch)
+			first = append(first, s.parts(whole, 0, s.Hot)...)
+			rest = append(rest, whole)
 			continue
 		}
-		for from := 0; from < int(s.Total); from += s.Size {
-			batch.From, batch.To = from, min(from+s.Size, int(s.Total))
-			all = append(all, batch)
-		}
+		first = append(first, s.parts(whole, s.Total-s.Hot, s.Total)...)
+		rest = append(rest, s.parts(whole, 0, s.Total-s.Hot)...)
+	}
+	return append(first, rest...)
+}
+
+// parts cuts a part of the source's list.
+func (s cutSource) parts(b tasks.WarmBatch, from, to int64) []tasks.WarmBatch {
+	var all []tasks.WarmBatch
+	for at := from; at < to; at += int64(s.Size) {
+		b.From, b.To = int(at), int(min(at+int64(s.Size), to))
+		all = append(all, b)
 	}
 	return all
 }
@@ -260,10 +285,10 @@ func (r runRecord) set(ctx context.Context, values ...any) error {
 
 // end writes how the run ended and removes what only a run under way needs, in one step.
 func (r runRecord) end(ctx context.Context, c *cutting, values ...any) error {
-	gone := []string{r.keys.RunOpen(r.run)}
+	gone := []string{r.keys.RunOpen(r.run), r.keys.RunURLs(r.run, hotList)}
 	if c != nil {
 		for _, s := range c.Sources {
-			if s.Listed {
+			if s.Listed || s.Hot > 0 {
 				gone = append(gone, r.keys.RunURLs(r.run, s.Name))
 			}
 		}

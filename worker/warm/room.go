@@ -29,7 +29,7 @@ func (r *Runner) fits(ctx context.Context, picked []Source, p tasks.WarmRun) err
 	}
 	var carries []*carry.Source
 	for _, s := range picked {
-		if s.Carry == nil {
+		if s.Carry == nil || s.Carry.Hot { // a hot list is short
 			continue
 		}
 		src, err := r.carry(ctx, s, p.Release)

@@ -76,7 +76,7 @@ func TestCarryWithoutRoomIsRefused(t *testing.T) {
 	g.limited(t, 2<<20)
 	plan, err := ParsePlan([]byte(carryPlan))
 	must(t, err)
-	dry, err := g.DryRun(t.Context(), plan, "r1", nil)
+	dry, err := g.DryRun(t.Context(), plan, "r1", nil, 0)
 	must(t, err)
 	if dry[0].Count != 5000+assets || dry[0].Bytes < 5<<20 || !strings.Contains(dry[0].Refused, "STOKER_MEMORY_HEADROOM") {
 		t.Errorf("dry run: %+v", dry)
@@ -93,7 +93,7 @@ func TestCarryWithoutRoomIsRefused(t *testing.T) {
 	// What is carried already takes nothing more.
 	g.limited(t, 2<<20)
 	g.checkPass(g.warm(g.start("run3", "r1", carryPlan)))
-	dry, err = g.DryRun(t.Context(), plan, "r1", nil)
+	dry, err = g.DryRun(t.Context(), plan, "r1", nil, 0)
 	must(t, err)
 	if dry[0].Refused != "" {
 		t.Errorf("dry run of what is there: %+v", dry)

@@ -10,14 +10,10 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/release"
-	"github.com/alphanode/stoker/worker/warm/source"
 )
 
 // endLimit bounds the clean end of a run whose task failed for good.
 const endLimit = 30 * time.Second
-
-// pushSize is how many addresses go into a run's list at a time.
-const pushSize = 500
 
 // Started is the result of a run's first task.
 type Started struct {
@@ -134,106 +130,6 @@ func (r *Runner) planOf(ctx context.Context, rec runRecord) (*Plan, error) {
 		return nil, fmt.Errorf("%s: %w", r.cfg.Plan, err)
 	}
 	return plan, rec.set(ctx, "plan", text)
-}
-
-// cutOnce returns the run's batches: those of an earlier try, or freshly cut ones.
-func (r *Runner) cutOnce(ctx context.Context, job tasks.Job, rec runRecord, plan *Plan, p tasks.WarmRun) ([]tasks.WarmBatch, error) {
-	st, err := rec.load(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	if st.cut != nil {
-		return st.cut.batches(p), nil
-	}
-	c, err := r.cut(ctx, job, rec, plan, p)
-	if err != nil {
-		return nil, err
-	}
-	batches := c.batches(p)
-	return batches, rec.open(ctx, c, batches)
-}
-
-// cut decides how the plan's sources are divided, and lists what a crawl will visit.
-func (r *Runner) cut(ctx context.Context, job tasks.Job, rec runRecord, plan *Plan, p tasks.WarmRun) (cutting, error) {
-	var c cutting
-	picked, err := plan.pick(p.Sources)
-	if err != nil {
-		return c, err
-	}
-	asked := map[string]bool{}
-	for _, s := range picked {
-		asked[s.Name] = true
-		if isDraining(job) {
-			return c, tasks.ErrDraining
-		}
-		one, err := r.cutSource(ctx, job, rec, s, p)
-		if err != nil {
-			return c, fmt.Errorf("plan source %q: %w", s.Name, err)
-		}
-		c.Sources = append(c.Sources, one)
-	}
-	for _, name := range plan.names() {
-		if !asked[name] {
-			c.Left = append(c.Left, name)
-		}
-	}
-	return c, nil
-}
-
-func (r *Runner) cutSource(ctx context.Context, job tasks.Job, rec runRecord, s Source, p tasks.WarmRun) (cutSource, error) {
-	c := cutSource{Name: s.Name, Kind: s.Kind()}
-	var err error
-	if c.From, err = r.carryFrom(ctx, s, p.Release); err != nil {
-		return c, err
-	}
-	src, closeSource, err := r.open(s, p.Release, c.From)
-	if err != nil {
-		return c, err
-	}
-	defer closeSource()
-	if s.Crawl != nil {
-		c.Listed, c.Size = true, r.cfg.WarmBatch
-		c.Total, err = r.list(ctx, job, rec, s.Name, src, p.Sample)
-		return c, err
-	}
-	if counter, ok := src.(source.Counter); ok {
-		c.Total, err = counter.Count(ctx)
-		if p.Sample > 0 {
-			c.Total = int64(float64(c.Total) * p.Sample)
-		}
-	}
-	return c, err
-}
-
-// list keeps the addresses of a crawl in the run's list and returns how many there are.
-func (r *Runner) list(ctx context.Context, job tasks.Job, rec runRecord, name string, src source.Source, share float64) (int64, error) {
-	var total int64
-	var waiting []string
-	flush := func() error {
-		if err := rec.push(ctx, name, total, waiting); err != nil {
-			return err
-		}
-		total += int64(len(waiting))
-		waiting = waiting[:0]
-		job.Progress("list "+name, total, 0)
-		return rec.touch(ctx, name, nil)
-	}
-	err := src.Keys(ctx, func(key string) error {
-		if !source.Picks(share, key) {
-			return nil
-		}
-		if waiting = append(waiting, key); len(waiting) < pushSize {
-			return nil
-		}
-		if isDraining(job) {
-			return tasks.ErrDraining
-		}
-		return flush()
-	})
-	if err == nil {
-		err = flush()
-	}
-	return total, err
 }
 
 // enqueue makes each open batch a task. A batch that has one already keeps it.

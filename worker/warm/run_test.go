@@ -298,7 +298,7 @@ func TestDryRun(t *testing.T) {
 	must(t, err)
 	before, err := g.client.DBSize(t.Context()).Result()
 	must(t, err)
-	got, err := g.DryRun(t.Context(), plan, "r1", nil)
+	got, err := g.DryRun(t.Context(), plan, "r1", nil, 0)
 	must(t, err)
 	var counts []int64
 	for _, s := range got {
@@ -315,7 +315,7 @@ func TestDryRun(t *testing.T) {
 	if before != after || g.record1().State != release.New {
 		t.Errorf("%d keys before, %d after; release %s", before, after, g.record1().State)
 	}
-	if _, err := g.DryRun(t.Context(), plan, "a b", nil); !errors.Is(err, tasks.ErrInvalid) {
+	if _, err := g.DryRun(t.Context(), plan, "a b", nil, 0); !errors.Is(err, tasks.ErrInvalid) {
 		t.Errorf("got %v, want invalid input", err)
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -16,6 +19,7 @@ import (
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/warm/carry"
 	"github.com/alphanode/stoker/worker/warm/crawl"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/query"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
@@ -37,6 +41,7 @@ func (c Config) Validate() error {
 // A Ledger is what a run needs of the record of releases.
 type Ledger interface {
 	Get(ctx context.Context, id string) (release.Record, error)
+	List(ctx context.Context) ([]release.Record, error)
 	Active(ctx context.Context) (string, error)
 	Move(ctx context.Context, id string, from, to release.State, by tasks.By) error
 	SetDoc(ctx context.Context, id string, d release.Doc, v any) error
@@ -72,7 +77,9 @@ type Cache interface {
 	Put(ctx context.Context, release string, entries []namespace.Put) error
 	Remove(ctx context.Context, release string, keys []string) (int64, error)
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
+	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
+	Uses(ctx context.Context, release string, fn func(counted bool, uses []namespace.Use) error) error
 	// Servers names the servers of the cache Redis; Replicated does so when their replicas have all that
 	// was written before.
 	Servers(ctx context.Context) (string, error)
@@ -103,9 +110,11 @@ type Deps struct {
 	Replay  Replayer
 	Cache   Cache
 	Tasks   Enqueuer
-	Room    Room                // nil means that there is always some
-	Getenv  func(string) string // gives the DSNs that plans name; nil means the process's environment
-	Version string              // stoker's, for the crawl's User-Agent
+	Room    Room                     // nil means that there is always some
+	Getenv  func(string) string      // gives the DSNs that plans name; nil means the process's environment
+	Version string                   // stoker's, for the crawl's User-Agent
+	Sources map[string]source.Opener // what a plan's custom sources name; nil where there are none
+	Origins *origin.Limiters         // keep origins from too many requests; nil: this process's own, with the defaults
 	// Failed has people told of a certificate that did not pass; it may be called again for the same
 	// run. Optional.
 	Failed func(ctx context.Context, release string, c Certificate) error
@@ -117,6 +126,7 @@ type Runner struct {
 	deps Deps
 	now  func() time.Time
 	open opener
+	web  *crawl.Client
 }
 
 // opener makes the source of one batch; from is the release that a carry reads.
@@ -130,10 +140,17 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	if deps.Getenv == nil {
 		deps.Getenv = os.Getenv
 	}
-	r := &Runner{cfg: cfg, deps: deps, now: time.Now}
+	if deps.Origins == nil {
+		deps.Origins = origin.New(origin.Default(), origin.Deps{})
+	}
+	limits := deps.Origins.Config()
+	r := &Runner{cfg: cfg, deps: deps, now: time.Now, web: crawl.NewClient(limits.OriginConcurrency, limits.AllowCrawlsIntoPrivateNetworks)}
 	r.open = r.openSource
 	return r, nil
 }
+
+// Close drops idle connections to origins, after all runs.
+func (r *Runner) Close() { r.web.Close() }
 
 func (r *Runner) openSource(s Source, release, from string) (source.Source, func() error, error) {
 	src, closer, err := r.newSource(s, release, from)
@@ -156,14 +173,34 @@ func (r *Runner) newSource(s Source, release, from string) (source.Source, func(
 		if s.Expect != nil {
 			expect = *s.Expect
 		}
-		src, err := crawl.New(*s.Crawl, expect, release, r.deps.Version)
+		src, err := crawl.New(*s.Crawl, expect, release, crawl.Deps{
+			Version: r.deps.Version, Client: r.web, Origins: r.deps.Origins,
+			Exist: func(ctx context.Context, keys []string) ([]bool, error) { return r.exist(ctx, release, keys) },
+		})
 		if err != nil {
 			return nil, nil, err
 		}
 		return src, src.Close, nil
+	case s.Custom != nil:
+		return r.openCustom(*s.Custom, release)
 	}
 	src, err := carry.New(r.deps.Cache, from, release, s.Carry.Families)
 	return src, func() error { return nil }, err
+}
+
+func (r *Runner) openCustom(c Custom, release string) (source.Source, func() error, error) {
+	open, ok := r.deps.Sources[c.Source]
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: this worker has no source %q: it has %q; the site's own worker brings it along, and must be the one that serves the warm lane", tasks.ErrInvalid, c.Source, slices.Sorted(maps.Keys(r.deps.Sources)))
+	}
+	src, err := open(release, c.With)
+	if err != nil {
+		return nil, nil, err
+	}
+	if closer, ok := src.(io.Closer); ok {
+		return src, closer.Close, nil
+	}
+	return src, func() error { return nil }, nil
 }
 
 // carryFrom resolves the release that a carry reads: "" when there is none yet.
@@ -171,21 +208,14 @@ func (r *Runner) carryFrom(ctx context.Context, s Source, to string) (string, er
 	if s.Carry == nil {
 		return "", nil
 	}
-	if s.Carry.From == carry.Active {
-		from, err := r.deps.Ledger.Active(ctx)
-		if from == to {
-			from = "" // a warm of the active release itself
-		}
-		return from, err
-	}
-	rec, err := r.deps.Ledger.Get(ctx, s.Carry.From)
+	from, err := r.liveRelease(ctx, s.Carry.From, carry.Active)
 	if err != nil {
 		return "", fmt.Errorf("source %q: %w", s.Name, err)
 	}
-	if !rec.State.Live() {
-		return "", fmt.Errorf("source %q: %w: release %q is %s: its namespace is gone or not kept fresh; carry from a live one", s.Name, tasks.ErrRefused, rec.ID, rec.State)
+	if from == to && s.Carry.From == carry.Active {
+		from = "" // a warm of the active release itself
 	}
-	return rec.ID, nil
+	return from, nil
 }
 
 // ownPlan returns the text of the worker's own plan.

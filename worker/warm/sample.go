@@ -71,9 +71,10 @@ func (c cutSource) keep(n int) int {
 
 // looked is what looking up a sample showed.
 type looked struct {
-	sampled int           // entries whose fate is clear
-	missing int           // of them, gone though nobody invalidated them
-	first   time.Duration // shortest lifetime left; 0 when none ends
+	sampled int             // entries whose fate is clear
+	missing int             // of them, gone though nobody invalidated them
+	first   time.Duration   // shortest lifetime left; 0 when none ends
+	lives   []time.Duration // what is left of each that ends
 }
 
 // lookUp looks for sampled entries.
@@ -95,8 +96,11 @@ func (r *Runner) lookUp(ctx context.Context, release string, all gathered) (look
 		switch {
 		case !f.Exists:
 			gone = append(gone, all.sample[i])
-		case f.TTL > 0 && (l.first == 0 || f.TTL < l.first):
-			l.first = f.TTL
+		case f.TTL > 0:
+			l.lives = append(l.lives, f.TTL)
+			if l.first == 0 || f.TTL < l.first {
+				l.first = f.TTL
+			}
 		}
 	}
 	err = r.explain(ctx, release, all.mark, gone, &l)

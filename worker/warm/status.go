@@ -78,6 +78,10 @@ func (s *RunStatus) count(c cutting, f fields) {
 	known := true
 	for _, source := range c.Sources {
 		one := SourceStatus{Name: source.Name, Kind: source.Kind, Total: source.Total, Figures: f.figures(source.Name)}
+		one.Figures.add(Figures{Planned: source.Kept, Stored: source.Kept})
+		if one.Total > 0 {
+			one.Total += source.Kept
+		}
 		if s.Over() {
 			one.Total = one.Planned
 		}
@@ -118,16 +122,13 @@ func (f fields) time(name string) time.Time {
 	return time.UnixMicro(f.number(name)).UTC()
 }
 
-// figures returns a source's: of its finished batches, or so far where it has but one.
+// figures returns a source's: of its finished batches, and of the one that reads the rest so far.
 func (f fields) figures(source string) Figures {
 	sum := "sum:" + source + ":"
 	done := Figures{f.number(sum + "planned"), f.number(sum + "stored"), f.number(sum + "invalidated"), f.number(sum + "failed")}
-	if done.Planned > 0 || f["part:"+source] == "" {
-		return done
-	}
 	var part Figures
-	if json.Unmarshal([]byte(f["part:"+source]), &part) != nil {
-		return done
+	if json.Unmarshal([]byte(f["part:"+source]), &part) == nil {
+		done.add(part)
 	}
-	return part
+	return done
 }

@@ -67,8 +67,8 @@ func TestInBrowser(t *testing.T) {
 	b.visit("overview-dark", "/", "Served now")
 }
 
-// TestSignedInByBrowser signs in as the browser's own dialogue would, with the scope view, and
-// waits for the page to show by itself what has changed.
+// TestSignedInByBrowser is asked to sign in, does so with the scope view, waits for the page to show
+// by itself what has changed, and signs out.
 func TestSignedInByBrowser(t *testing.T) {
 	bin := chromium(t)
 	ready := make(chan string, 1)
@@ -77,14 +77,25 @@ func TestSignedInByBrowser(t *testing.T) {
 	fillLanes(t, s.deps.Queue)
 	base := serve(t, s)
 	b := openBrowser(t, bin, base)
-	b.do(chromedp.Navigate(strings.Replace(base, "//", "//vera:"+viewSecret+"@", 1)))
+	b.visit("signin", "/releases/r42", "Sign in", "401") // Chromium tells its console of every status above 399
+	b.phone = true
+	b.visit("signin-phone", "/signin?next=/invalidations", "Sign in")
+	b.phone = false
+	b.do(chromedp.Navigate(base+"/"), chromedp.SetValue("#token", viewSecret), chromedp.Submit("#token"))
 	b.await("first reason")
+	b.visit("overview-signed-in", "/", "Sign out", "401") // of the page that asked
 	<-ready
 	ready <- "second reason"
 	b.await("second reason")
 	b.visit("queues-view", "/queues/", "alpha.warm")
 	if get(b, chromedp.Evaluate[bool](`document.body.innerText.includes("Actions")`)) {
 		t.Error("asynqmon offers actions to the scope view")
+	}
+	b.visit("overview-view", "/", "Sign out")
+	b.do(chromedp.Click("form.who button"))
+	b.await("Token")
+	if get(b, chromedp.Evaluate[bool](`document.body.innerText.includes("alpha")`)) {
+		t.Error("the page for signing in tells the app's name")
 	}
 }
 

@@ -12,6 +12,8 @@
 //	POST /v1/invalidations      invalidate   a call, a batch or a stream of calls
 //	GET /v1/invalidations/…     any          what became of one
 //	GET /v1/openapi.json        any          the API's description; deploy/api.md has examples
+//	/signin…, POST /signout     none         signing in and out by browser
+//	GET /assets/…               none         style sheet, script and icon
 //	GET /healthz                none         the process is up
 //	GET /readyz                 none         both Redises answer
 //
@@ -21,13 +23,29 @@
 // request, whatever came of it); the limit on bodies; the same-origin check on writes; then, a
 // route at a time, who asks and whether they may.
 //
-// Without a tokens file the server must be bound to loopback, and whoever reaches it may operate:
-// the machine's own users. A page elsewhere could still reach it through the operator's browser,
-// so the Host header must name the machine itself (a name an attacker resolves to 127.0.0.1 does
-// not), requests that a proxy forwarded are refused, and writes must come from the same origin.
+// Where nobody has to sign in the server must be bound to loopback, and whoever reaches it may
+// operate: the machine's own users. A page elsewhere could still reach it through the operator's
+// browser, so the Host header must name the machine itself (a name an attacker resolves to
+// 127.0.0.1 does not), requests that a proxy forwarded are refused, and writes must come from the
+// same origin.
 //
-// With a tokens file everybody needs a token, on loopback as well. Wrong ones are slowed down by
-// remote address.
+// With any of the three ways to sign in, everybody has to, on loopback as well. Who asks is, in this
+// order:
+//
+//  1. whom a trusted proxy names in its header. The header from anywhere else is refused, with a line in
+//     the log; so is one that names nobody, or two
+//  2. whose token the Authorization header bears (programs, curl --user NAME:TOKEN). Wrong ones
+//     are slowed down by the address they come from: the proxies' X-Forwarded-For is believed from the
+//     right, up to the first address that is no proxy of ours
+//  3. whose session the cookie belongs to: begun with a token by the form, or at an OpenID Connect
+//     provider (authorisation code, PKCE, a state and a nonce that are good once)
+//
+// A token has the scope that its line names. Those whom others sign in may view, and operate when
+// STOKER_WEB_OPERATORS names them by what they cannot choose themselves: the proxy's user name, the
+// provider's subject or verified address, a group.
+//
+// Sessions live in the queue Redis under the hash of the cookie's value, end after STOKER_WEB_SESSION
+// whatever is done in them, and end with the token that they began with.
 //
 // # Recording
 //
@@ -41,6 +59,8 @@
 //
 // # Not promised
 //
-// No TLS: put a proxy before it. Behind a proxy all clients share its address, and with it the
-// slow-down for wrong tokens. The tokens file is read once, at the start.
+// No TLS: put a proxy before it, and name it (STOKER_WEB_PROXIES), or all clients share its address
+// and with it the slow-down for wrong tokens. The tokens file is read once, at the start. A provider is
+// asked when somebody signs in and not again: who is shut out there stays signed in here until the
+// session's end.
 package web

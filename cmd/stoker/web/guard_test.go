@@ -14,14 +14,16 @@ import (
 	"github.com/alphanode/stoker/worker/redistest"
 )
 
-// withQueue is a site with tokens and one task in a lane, so that asynqmon has something to write to.
-func withQueue(t *testing.T) *site {
+// withQueue is a site with tokens, unless another guard is given, and one task in a lane, so that
+// asynqmon has something to write to.
+func withQueue(t *testing.T, guard ...Config) *site {
 	t.Helper()
 	queue := redistest.Mini(t)
 	if _, err := asynq.NewClientFromRedisClient(queue).Enqueue(asynq.NewTask("warm:batch", []byte(`{"v":1}`)), asynq.Queue("alpha.warm")); err != nil {
 		t.Fatal(err)
 	}
-	return newSite(t, Config{WebTokensFile: tokensFile(t)}, queue)
+	cfg := append(guard, Config{WebTokensFile: tokensFile(t)})[0]
+	return newSite(t, cfg, queue)
 }
 
 func TestRoutesByScope(t *testing.T) {
@@ -44,7 +46,12 @@ func TestRoutesByScope(t *testing.T) {
 		{"GET", "/invalidations", [5]int{401, 403, 200, 200, 200}},
 		{"GET", "/releases/r99", [5]int{401, 403, 404, 404, 404}},
 		{"GET", "/releases/r%20%2F", [5]int{401, 403, 404, 404, 404}},
-		{"GET", "/assets/style.css", [5]int{401, 403, 200, 200, 200}},
+		{"GET", "/assets/style.css", [5]int{200, 200, 200, 200, 200}},
+		{"GET", "/signin", [5]int{200, 200, 200, 200, 200}},
+		{"POST", "/signin", [5]int{422, 422, 422, 422, 422}}, // without a token
+		{"POST", "/signout", [5]int{303, 303, 303, 303, 303}},
+		{"GET", "/signout", [5]int{405, 405, 405, 405, 405}},
+		{"POST", "/assets/style.css", [5]int{405, 405, 405, 405, 405}},
 		{"GET", "/metrics", [5]int{401, 403, 200, 200, 200}},
 		{"GET", "/healthz", [5]int{200, 200, 200, 200, 200}},
 		{"GET", "/readyz", [5]int{200, 200, 200, 200, 200}},
@@ -239,7 +246,10 @@ func TestAuditLine(t *testing.T) {
 }
 
 func TestBodyLimit(t *testing.T) {
-	g := newGuard(nil, slog.New(slog.DiscardHandler), time.Now)
+	g, err := newGuard(Config{}, nil, nil, slog.New(slog.DiscardHandler), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for size, ok := range map[int]bool{maxBody: true, maxBody + 1: false} {
 		var read int64
 		var err error

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,9 +47,49 @@ type row struct {
 
 // certificate is what the console reads of release.DocCertificate.
 type certificate struct {
-	Verdict string   `json:"verdict"`
-	Reasons []string `json:"reasons"`
+	Verdict       string   `json:"verdict"`
+	Reasons       []string `json:"reasons"`
+	Warnings      []string `json:"warnings"`
+	Planned       int64    `json:"planned"`
+	Coverage      float64  `json:"coverage"`
+	Sampled       int      `json:"sampled"`
+	SampleMissing int      `json:"sample_missing"`
+	SameMinute    float64  `json:"same_minute"`
+	Sources       []struct {
+		Name     string   `json:"name"`
+		Failures []failed `json:"failures"`
+	} `json:"sources"`
+	Hot *struct {
+		From           string  `json:"from"`
+		Judged         int     `json:"judged"`
+		Coverage       float64 `json:"coverage"`
+		Active         string  `json:"active"`
+		ActiveCoverage float64 `json:"active_coverage"`
+	} `json:"hot"`
 }
+
+// Reread is how many of the sampled entries were there.
+func (c certificate) Reread() int { return c.Sampled - c.SampleMissing }
+
+// failed are the failures of one kind in a certificate's source.
+type failed struct {
+	Kind     string   `json:"kind"`
+	Count    int64    `json:"count"`
+	Examples []string `json:"examples"`
+}
+
+// Failed reports whether any entry failed, and says why.
+func (c certificate) Failed() bool {
+	for _, s := range c.Sources {
+		if len(s.Failures) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Words is the kind for people.
+func (f failed) Words() string { return strings.ReplaceAll(f.Kind, "_", " ") }
 
 // verdict is what the console reads of release.DocVerdict.
 type verdict struct {

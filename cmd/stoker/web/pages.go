@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"maps"
 	"net/http"
 	"slices"
@@ -23,13 +24,14 @@ import (
 var files embed.FS
 
 // pages renders the console's own pages.
-type pages struct{ overview, release, feed, message *template.Template }
+type pages struct{ overview, release, feed, message, signIn *template.Template }
 
 func newPages(now func() time.Time) *pages {
 	funcs := template.FuncMap{
 		"ago":   func(t time.Time) string { return ago(now().Sub(t)) },
 		"short": short,
 		"comma": comma,
+		"share": func(v float64) string { return fmt.Sprintf("%.1f%%", 100*v) },
 		"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
 		"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -38,12 +40,19 @@ func newPages(now func() time.Time) *pages {
 	page := func(name string) *template.Template {
 		return template.Must(template.New(name).Funcs(funcs).ParseFS(files, "pages/layout.html", "pages/"+name))
 	}
-	return &pages{overview: page("overview.html"), release: page("release.html"), feed: page("invalidations.html"), message: page("message.html")}
+	return &pages{
+		overview: page("overview.html"), release: page("release.html"), feed: page("invalidations.html"),
+		message: page("message.html"), signIn: page("signin.html"),
+	}
 }
 
 // assets serves the pages' style sheet, script and icon.
 func (*pages) assets() http.Handler {
-	all := http.FileServerFS(files)
+	only, err := fs.Sub(files, "assets") // not the templates beside them, whatever the address says
+	if err != nil {
+		panic(err) // the name is a constant
+	}
+	all := http.StripPrefix("/assets", http.FileServerFS(only))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "private, max-age=300")
 		all.ServeHTTP(w, r)
@@ -88,6 +97,7 @@ func ago(age time.Duration) string {
 type view struct {
 	App, Title string
 	At         time.Time
+	Who        actor
 	Data       any
 }
 
@@ -159,7 +169,7 @@ func (s *Server) details(ctx context.Context, id string) (details, error) {
 // render writes a page whole or not at all.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page *template.Template, title string, data any) {
 	var out bytes.Buffer
-	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, At: s.deps.Now(), Data: data}); err != nil {
+	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, At: s.deps.Now(), Who: *actorOf(r), Data: data}); err != nil {
 		s.deps.Log.ErrorContext(r.Context(), "console page failed", "page", page.Name(), "err", err)
 		http.Error(w, "The page could not be made; the log says why.", http.StatusInternalServerError)
 		return

@@ -66,6 +66,7 @@ func (q *queuesUI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rest := strings.TrimPrefix(r.URL.Path, queuesRoot)
 	switch {
 	case strings.HasPrefix(rest, "/api/"):
+		w.Header().Set("Content-Type", "application/json") // asynqmon sets none
 		q.handler.ServeHTTP(w, bounded(r))
 	case !safe(r.Method):
 		http.Error(w, "Method not allowed.", http.StatusMethodNotAllowed)

@@ -21,13 +21,16 @@ import (
 
 // Limits that keep slow or greedy clients from holding the server.
 const (
-	headerLimit   = 5 * time.Second
 	requestLimit  = 15 * time.Second
 	responseLimit = time.Minute
-	idleLimit     = 2 * time.Minute
 	headerBytes   = 32 << 10
 	stopLimit     = 10 * time.Second // for requests under way when the server stops
 )
+
+// patience is how long a client may take for its part of a request.
+type patience struct{ header, request, response, idle time.Duration }
+
+var usualPatience = patience{header: 5 * time.Second, request: requestLimit, response: responseLimit, idle: 2 * time.Minute}
 
 // Ledger is what the console reads of the releases; [release.Ledger] is one.
 type Ledger interface {
@@ -108,10 +111,12 @@ type Server struct {
 	deps    Deps
 	cfg     Config
 	guard   *guard
+	oidc    *provider // nil without one
 	counts  *counts
 	lanes   *lanes
 	pages   *pages
 	handler http.Handler
+	limits  patience
 }
 
 // New returns a console. It reads the tokens file; it does not listen yet.
@@ -129,14 +134,26 @@ func New(deps Deps, cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
+	sessions := &sessions{queue: deps.Queue, keys: tasks.KeysOf(deps.App), life: cfg.WebSession, secure: cfg.secure()}
+	guard, err := newGuard(cfg, tokens, sessions, deps.Log, deps.Now)
+	if err != nil {
+		return nil, err
+	}
+	oidc, err := newProvider(cfg, sessions)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		deps:   deps,
 		cfg:    cfg,
-		guard:  newGuard(tokens, deps.Log, deps.Now),
+		guard:  guard,
+		oidc:   oidc,
 		counts: newCounts(deps.Usage, deps.Now),
 		lanes:  &lanes{app: deps.App, inspector: asynq.NewInspectorFromRedisClient(deps.Queue)},
 		pages:  newPages(deps.Now),
+		limits: usualPatience,
 	}
+	guard.signIn = s.askToSignIn
 	routes, err := s.routes()
 	if err != nil {
 		return nil, err
@@ -174,7 +191,8 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.Handle("GET /{$}", s.guard.need(view, http.HandlerFunc(s.showOverview)))
 	mux.Handle("GET /invalidations", s.guard.need(view, http.HandlerFunc(s.showFeed)))
 	mux.Handle("GET /releases/{id}", s.guard.need(view, http.HandlerFunc(s.showRelease)))
-	mux.Handle("GET /assets/", s.guard.need(view, s.pages.assets()))
+	mux.Handle("GET /assets/", s.pages.assets())
+	s.signInRoutes(mux)
 	mux.Handle("GET /metrics", s.guard.need(view, s.metrics()))
 	mux.Handle(queuesRoot+"/", s.guard.need(byMethod, http.HandlerFunc(queues)))
 	newAPI(s.deps).routes(mux, s.guard)
@@ -198,15 +216,17 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Serve is [Server.Run] on a listener that is open already, and closes it.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	if err := (Config{listener.Addr().String(), s.cfg.WebTokensFile}).Validate(); err != nil {
+	cfg := s.cfg
+	cfg.WebAddr = listener.Addr().String()
+	if err := cfg.Validate(); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	server := &http.Server{
 		Handler:           s.handler,
-		ReadHeaderTimeout: headerLimit,
-		ReadTimeout:       requestLimit,
-		WriteTimeout:      responseLimit,
-		IdleTimeout:       idleLimit,
+		ReadHeaderTimeout: s.limits.header,
+		ReadTimeout:       s.limits.request,
+		WriteTimeout:      s.limits.response,
+		IdleTimeout:       s.limits.idle,
 		MaxHeaderBytes:    headerBytes,
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
 	}

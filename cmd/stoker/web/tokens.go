@@ -37,26 +37,38 @@ type token struct {
 	sum   [sha256.Size]byte
 }
 
+// fingerprint names a token where its hash should not stand.
+func (t token) fingerprint() string { return digest(string(t.sum[:])) }
+
 var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
 
-// readTokens reads a tokens file, which must not be readable by every user of the machine.
+// readTokens reads a tokens file.
 func readTokens(path string) ([]token, error) {
-	info, err := os.Stat(path)
+	raw, err := readSecret("STOKER_WEB_TOKENS_FILE", path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: tokens file: %v (STOKER_WEB_TOKENS_FILE)", tasks.ErrInvalid, err)
-	}
-	if info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("%w: tokens file %q has mode %04o, open to every user of the machine: chmod 640 it, or less", tasks.ErrInvalid, path, info.Mode().Perm())
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: tokens file: %v (STOKER_WEB_TOKENS_FILE)", tasks.ErrInvalid, err)
+		return nil, err
 	}
 	found, err := parseTokens(string(raw))
 	if err != nil {
 		return nil, fmt.Errorf("tokens file %q: %w", path, err)
 	}
 	return found, nil
+}
+
+// readSecret reads a file of secrets, which must not be readable by every user of the machine.
+func readSecret(setting, path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v (%s)", tasks.ErrInvalid, err, setting)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("%w: %q has mode %04o, open to every user of the machine: chmod 640 it, or less (%s)", tasks.ErrInvalid, path, info.Mode().Perm(), setting)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v (%s)", tasks.ErrInvalid, err, setting)
+	}
+	return raw, nil
 }
 
 // parseTokens reads lines of "name scope sha256:hex"; empty lines and those that begin with #

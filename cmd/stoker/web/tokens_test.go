@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alphanode/stoker/tasks"
 )
@@ -28,7 +29,7 @@ func TestConfigValidate(t *testing.T) {
 		{"", "tokens", false},
 	}
 	for _, tt := range tests {
-		err := Config{WebAddr: tt.addr, WebTokensFile: tt.tokens}.Validate()
+		err := Config{WebAddr: tt.addr, WebTokensFile: tt.tokens, WebSession: time.Hour}.Validate()
 		if (err == nil) != tt.ok {
 			t.Errorf("address %q, tokens %q: %v", tt.addr, tt.tokens, err)
 		}
@@ -76,7 +77,7 @@ func TestTokensFileOpenToAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []string{path, filepath.Join(t.TempDir(), "absent")} {
-		if _, err := New(Deps{}, Config{WebAddr: "127.0.0.1:0", WebTokensFile: p}); !errors.Is(err, tasks.ErrInvalid) {
+		if _, err := New(Deps{}, Config{WebAddr: "127.0.0.1:0", WebTokensFile: p, WebSession: time.Hour}); !errors.Is(err, tasks.ErrInvalid) {
 			t.Errorf("tokens file %q: %v, want invalid input", p, err)
 		}
 	}

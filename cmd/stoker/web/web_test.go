@@ -85,6 +85,9 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 	if cfg.WebAddr == "" {
 		cfg.WebAddr = "127.0.0.1:0"
 	}
+	if cfg.WebSession == 0 {
+		cfg.WebSession = time.Hour
+	}
 	if queue == nil {
 		queue = redistest.Mini(t)
 	}

@@ -173,3 +173,20 @@ func waitUntil(ctx context.Context, at time.Time) error {
 		return ctx.Err()
 	}
 }
+
+// Look returns how work at the process's own pace is braked that is done elsewhere and adds to the
+// cache, such as by a site's instance that is asked for its pages. Its error is ctx's, or wraps
+// tasks.ErrRefused when there is no room.
+func (t *Throttle) Look(ctx context.Context) (governor.Brake, error) {
+	if err := t.known(ctx, Work{Adds: true}); err != nil {
+		return governor.Brake{Factor: 1}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.readings("") {
+		if err := t.deps.Config.Headroom().Room(r.Memory); err != nil {
+			return governor.Brake{Factor: 1, Why: governor.Full}, err
+		}
+	}
+	return t.brake("", t.deps.Config.Pace, false), nil
+}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alphanode/stoker/tasks"
@@ -23,6 +24,8 @@ type Cache interface {
 	UsageOf(ctx context.Context, release string, families []string) (namespace.Usage, error)
 	// Read reads a namespace in slices.
 	Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error
+	// CopyKeys copies entries by their keys.
+	CopyKeys(ctx context.Context, src, dst string, keys []string, fn func(namespace.CopySlice) error) error
 }
 
 var _ Cache = (*namespace.Cache)(nil)
@@ -89,6 +92,9 @@ func (s *Source) Keys(ctx context.Context, fn func(key string) error) error {
 }
 
 func (s *Source) holds(key string) bool {
+	if len(s.families) == 0 {
+		return true
+	}
 	for _, f := range s.families {
 		if strings.HasPrefix(key, f) {
 			return true
@@ -102,10 +108,16 @@ var errEnough = errors.New("enough")
 
 // Walk implements [source.Source]. Next is the copy's cursor; one that nobody can read is the beginning.
 // A copy inside the server cannot choose single keys, so a sampled run carries the first slice that
-// holds any.
+// holds any. Where the part names keys, those are carried that belong to the families, and Next is the
+// number of them that are done.
 func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn func(source.Chunk) error) error {
 	if s.from == "" {
 		return nil
+	}
+	if part.Items != nil {
+		return part.Walk(ctx, itemsAtATime, from, func(keys []string) (source.Chunk, error) {
+			return s.carry(ctx, slices.DeleteFunc(keys, func(key string) bool { return !s.holds(key) }))
+		}, fn)
 	}
 	sampled := part.Share > 0 && part.Share < 1
 	err := s.cache.Copy(ctx, s.from, s.to, s.families, from, func(slice namespace.CopySlice) error {
@@ -122,6 +134,23 @@ func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn fun
 		return nil
 	}
 	return err
+}
+
+// itemsAtATime is how many keys a chunk has: each goes through all tag indexes of both namespaces.
+const itemsAtATime = 10_000
+
+// carry copies entries by their keys.
+func (s *Source) carry(ctx context.Context, keys []string) (source.Chunk, error) {
+	all := source.Chunk{Written: source.ByServer}
+	if len(keys) == 0 {
+		return all, nil
+	}
+	err := s.cache.CopyKeys(ctx, s.from, s.to, keys, func(slice namespace.CopySlice) error {
+		c := s.chunk(slice)
+		all.Entries, all.Failed, all.Kept = append(all.Entries, c.Entries...), append(all.Failed, c.Failed...), all.Kept+c.Kept
+		return nil
+	})
+	return all, err
 }
 
 func (s *Source) chunk(slice namespace.CopySlice) source.Chunk {

@@ -12,8 +12,9 @@ const Active = "active"
 
 // Spec says which entries to take over from another release: the plan's `carry`.
 type Spec struct {
-	From     string   `yaml:"from"`     // "active", or a release's ID
-	Families []string `yaml:"families"` // prefixes of logical keys whose shape did not change
+	From     string   `yaml:"from"`               // "active", or a release's ID
+	Families []string `yaml:"families,omitempty"` // prefixes of logical keys whose shape did not change
+	Hot      bool     `yaml:"hot,omitempty"`      // of the families, or of all entries, only what the plan's hot list names
 }
 
 // Check adds what is wrong with the spec, which stands at path in the plan.
@@ -21,7 +22,7 @@ func (s Spec) Check(path string, ps *source.Problems) {
 	if s.From != Active {
 		ps.Check(path+".from", tasks.ValidateRelease(s.From))
 	}
-	if len(s.Families) == 0 {
+	if len(s.Families) == 0 && !s.Hot {
 		ps.Add(path+".families", "empty: name the prefixes of the keys to carry, such as nav:")
 	}
 	for _, f := range s.Families {

@@ -17,13 +17,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm/crawl"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/source"
 	"github.com/alphanode/stoker/worker/warm/source/sourcetest"
 )
@@ -68,13 +68,21 @@ func (s *site) count(path string) int {
 	return s.hits[path]
 }
 
-func open(t *testing.T, spec crawl.Spec, expect crawl.Expect) *crawl.Source {
+func open(t testing.TB, spec crawl.Spec, expect crawl.Expect) *crawl.Source {
 	t.Helper()
-	s, err := crawl.New(spec, expect, "r1", "1.2.3")
+	return openWith(t, spec, expect, origin.Default(), nil)
+}
+
+// openWith is open with the origin's ceilings, and a namespace.
+func openWith(t testing.TB, spec crawl.Spec, expect crawl.Expect, cfg origin.Config, exist func(context.Context, []string) ([]bool, error)) *crawl.Source {
+	t.Helper()
+	client := crawl.NewClient(cfg.OriginConcurrency, cfg.AllowCrawlsIntoPrivateNetworks)
+	s, err := crawl.New(spec, expect, "r1", crawl.Deps{Version: "1.2.3", Client: client, Origins: origin.New(cfg, origin.Deps{}), Exist: exist})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		defer client.Close()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -128,7 +136,10 @@ func TestContract(t *testing.T) {
 func TestRequest(t *testing.T) {
 	s := serve(t)
 	var got http.Header
-	s.at("/a b", func(_ http.ResponseWriter, r *http.Request) { got = r.Header })
+	s.at("/a b", func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header
+		fmt.Fprint(w, "page")
+	})
 	spec := crawl.Spec{Base: s.URL, Headers: map[string]string{"X-Want": "{{.Release}}", "Accept-Language": "de"}}
 	key, failure := walk(t, open(t, spec, crawl.Expect{Key: "page:{{.Release}}:{{.Path}}?{{.Query}}"}), "/a%20b?c=%20d")
 	if failure != "" || key != "page:r1:/a b?c=%20d" {
@@ -145,6 +156,25 @@ func TestExpectations(t *testing.T) {
 	s := serve(t)
 	s.at("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) })
 	s.at("/gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
+	s.at("/empty", func(http.ResponseWriter, *http.Request) {})
+	s.at("/large", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", 1025)) })
+	s.at("/cookie", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Set-Cookie", "session=1")
+		io.WriteString(w, "page")
+	})
+	s.at("/private", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Cache-Control", "max-age=60")
+		w.Header().Add("Cache-Control", "stale-if-error=1, Private=\"Set-Cookie\"")
+		io.WriteString(w, "page")
+	})
+	s.at("/no-store", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache, no-store, must-revalidate")
+		io.WriteString(w, "page")
+	})
+	s.at("/no-cache", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache, max-age=0")
+		io.WriteString(w, "page")
+	})
 	s.at("/torn", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		io.WriteString(w, "half")
@@ -163,6 +193,16 @@ func TestExpectations(t *testing.T) {
 		{"wanted redirect", "/moved", right, crawl.Expect{Status: 302}, ""},
 		{"wanted status", "/gone", right, crawl.Expect{Status: 410}, ""},
 		{"torn", "/torn", right, crawl.Expect{}, "read page"},
+		{"empty", "/empty", right, crawl.Expect{}, "empty page"},
+		{"empty and right", "/empty", right, crawl.Expect{Accept: []source.Kind{source.Empty}}, ""},
+		{"large", "/large", right, crawl.Expect{MaxSize: "1KiB"}, "larger than 1024"},
+		{"not too large", "/large", right, crawl.Expect{MaxSize: "1025B"}, ""},
+		{"cookie", "/cookie", right, crawl.Expect{}, "cookie"},
+		{"cookie and right", "/cookie", right, crawl.Expect{Accept: []source.Kind{source.SetsCookie}}, ""},
+		{"private", "/private", right, crawl.Expect{}, "Private"},
+		{"no-store", "/no-store", right, crawl.Expect{}, "no-store"},
+		{"no-store and right", "/no-store", right, crawl.Expect{Accept: []source.Kind{source.NoStore}}, ""},
+		{"no-cache may be stored", "/no-cache", right, crawl.Expect{}, ""},
 		{"reserved key", "/", right, crawl.Expect{Key: "{{if .Path}}#{{end}}"}, "reserved"},
 		{"no such name", "/", right, crawl.Expect{Key: "{{.None}}"}, "None"},
 	}
@@ -185,59 +225,78 @@ func TestRetry(t *testing.T) {
 	var tries atomic.Int32
 	s.at("/busy", func(w http.ResponseWriter, _ *http.Request) {
 		if tries.Add(1) < 3 {
-			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
+		fmt.Fprint(w, "page")
 	})
-	s.at("/down", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "0")
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})
+	s.at("/down", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	s.at("/later", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
-	src := open(t, crawl.Spec{Base: s.URL, Timeout: "300ms"}, crawl.Expect{})
-	if _, failure := walk(t, src, "/busy"); failure != "" || tries.Load() != 3 {
+	if _, failure := walk(t, open(t, crawl.Spec{Base: s.URL}, crawl.Expect{}), "/busy"); failure != "" || tries.Load() != 3 {
 		t.Errorf("failure %q after %d tries, want none after 3", failure, tries.Load())
 	}
-	if _, failure := walk(t, src, "/down"); !strings.Contains(failure, "503") || s.count("/down") != 4 {
+	if _, failure := walk(t, open(t, crawl.Spec{Base: s.URL}, crawl.Expect{}), "/down"); !strings.Contains(failure, "503") || s.count("/down") != 4 {
 		t.Errorf("failure %q after %d tries, want 503 after 4", failure, s.count("/down"))
 	}
-	start := time.Now()
-	if _, failure := walk(t, src, "/later"); failure == "" || time.Since(start) > 5*time.Second {
-		t.Errorf("failure %q after %v, want one within the page's timeout", failure, time.Since(start))
+	src := open(t, crawl.Spec{Base: s.URL}, crawl.Expect{})
+	for _, path := range []string{"/later", "/busy"} {
+		if _, failure := walk(t, src, path); !strings.Contains(failure, "1h0m0s") {
+			t.Errorf("%s: failure %q, want that the origin asks for an hour", path, failure)
+		}
+	}
+	if s.count("/later") != 1 || tries.Load() != 3 {
+		t.Error("a site was asked again that asked to be left alone")
 	}
 }
 
+// TestHangs: a page that does not answer in time fails, once, and holds up no other.
+func TestHangs(t *testing.T) {
+	s := serve(t)
+	s.at("/hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	src := open(t, crawl.Spec{Base: s.URL, Timeout: "100ms"}, crawl.Expect{})
+	if _, failure := walk(t, src, "/hangs"); !strings.Contains(failure, "took too long") || s.count("/hangs") != 1 {
+		t.Errorf("failure %q after %d tries, want one that took too long", failure, s.count("/hangs"))
+	}
+	if _, failure := walk(t, src, "/"); failure != "" {
+		t.Errorf("the next page: %s", failure)
+	}
+}
+
+// TestConcurrency: the first requests go alone, later ones together, up to the bound.
 func TestConcurrency(t *testing.T) {
 	s := serve(t)
-	const bound = 3
-	var now, most atomic.Int32
+	const bound, ramp = 3, 40
+	var now, most, early atomic.Int32
 	full := make(chan struct{}) // closed once as many as may are inside
 	var items []string
-	for i := range 12 {
+	for i := range ramp + 12 {
 		path := fmt.Sprintf("/c%d", i)
 		items = append(items, path)
-		s.at(path, func(http.ResponseWriter, *http.Request) {
+		s.at(path, func(w http.ResponseWriter, _ *http.Request) {
 			n := now.Add(1)
 			defer now.Add(-1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
-			if i < bound {
+			if i < 6 {
+				early.Store(max(early.Load(), n))
+			}
+			if i >= ramp && i < ramp+bound {
 				if n == bound {
 					close(full)
 				}
 				<-full
 			}
+			fmt.Fprint(w, "page")
 		})
 	}
 	src := open(t, crawl.Spec{Base: s.URL, Concurrency: bound}, crawl.Expect{})
 	if err := src.Walk(t.Context(), source.Part{Items: items}, "", func(source.Chunk) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if most.Load() != bound {
-		t.Errorf("%d requests at a time, want %d", most.Load(), bound)
+	if most.Load() != bound || early.Load() != 1 {
+		t.Errorf("%d requests at a time, %d at first, want %d and 1", most.Load(), early.Load(), bound)
 	}
 }
 

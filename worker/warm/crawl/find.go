@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -51,40 +50,52 @@ func (s *Source) Find(ctx context.Context, keys []string, fn func(source.Chunk) 
 }
 
 func (s *Source) find(ctx context.Context, pattern source.Pattern, keys []string) (source.Chunk, error) {
-	var paths, gone []string
+	var gone, unfit []string
+	st := &step{s: s}
 	keyOf := map[string]string{}
 	for _, key := range keys {
-		path, ok := s.pathOf(pattern, key)
+		path, d, ok := s.pathOf(pattern, key)
 		if !ok {
 			gone = append(gone, key)
 			continue
 		}
-		paths = append(paths, path)
-		keyOf[path] = key
+		v := &visit{item: path, dress: d, key: key, first: key}
+		keyOf[v.name()] = key
+		st.all = append(st.all, v)
 	}
-	all, err := s.visitAll(ctx, paths)
-	if err != nil {
+	if err := s.peek(ctx, st.all); err != nil {
 		return source.Chunk{}, err
 	}
-	var answered []visited
-	for _, v := range all {
-		var status *wrongStatus
-		if errors.As(v.err, &status) && (status.code == http.StatusNotFound || status.code == http.StatusGone) {
-			gone = append(gone, keyOf[v.path])
-		} else {
-			answered = append(answered, v)
-		}
+	for _, v := range st.all {
+		v.renew = s.spec.Bypass != nil // what stands before the site's cache may be old as well
 	}
-	c := s.chunk(answered)
-	c.Gone = gone
+	if err := st.run(ctx); err != nil {
+		return source.Chunk{}, err
+	}
+	st.all = slices.DeleteFunc(st.all, func(v *visit) bool {
+		var r *refusal
+		switch {
+		case errors.As(v.err, &r) && r.gone():
+			if s.leftUnfit(v, r) {
+				unfit = append(unfit, v.first)
+			}
+		case v.err == nil && v.key != v.first: // it leads to another page
+		default:
+			return false
+		}
+		gone = append(gone, v.first)
+		return true
+	})
+	c, err := st.chunk()
+	c.Gone, c.Unfit = gone, append(c.Unfit, unfit...)
 	for i, f := range c.Failed {
 		c.Failed[i].Key = keyOf[f.Key]
 	}
-	return c, nil
+	return c, err
 }
 
-// pathOf returns the path, with its query, of the page that leaves the key behind.
-func (s *Source) pathOf(pattern source.Pattern, key string) (string, bool) {
+// pathOf returns the path, with its query, of the page that leaves the key behind, and its variant.
+func (s *Source) pathOf(pattern source.Pattern, key string) (string, *dress, bool) {
 	for _, reading := range pattern.Match(key) {
 		u := url.URL{Path: reading["Path"], RawQuery: reading["Query"]}
 		if !strings.HasPrefix(u.Path, "/") {
@@ -94,13 +105,11 @@ func (s *Source) pathOf(pattern source.Pattern, key string) (string, bool) {
 		if u.RawQuery != "" {
 			path += "?" + u.RawQuery
 		}
-		at, err := s.address(path)
-		if err != nil {
-			continue
-		}
-		if made, err := s.expected(page{Path: at.Path, Query: at.RawQuery, Release: s.release}); err == nil && made == key {
-			return path, true
+		for i := range s.dress {
+			if made, err := s.keyOf(path, s.dress[i].name); err == nil && made == key {
+				return path, &s.dress[i], true
+			}
 		}
 	}
-	return "", false
+	return "", nil, false
 }

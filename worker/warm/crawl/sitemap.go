@@ -9,9 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm/source"
@@ -24,6 +24,7 @@ const (
 	maxSitemapDepth = 3
 	maxSitemaps     = 5_000
 	maxLine         = 64 << 10
+	sitemapLimit    = 10 * time.Minute // for reading one
 )
 
 func errBase(text string) error {
@@ -83,7 +84,7 @@ func (l *lister) lines(r io.Reader) error {
 }
 
 func (l *lister) add(addr string) error {
-	path, err := pathOf(addr)
+	path, err := l.s.pathIn(addr)
 	if err != nil {
 		return errAddress(addr)
 	}
@@ -97,9 +98,12 @@ func (l *lister) add(addr string) error {
 
 // sitemap reads a sitemap, or an index and the sitemaps it names.
 func (l *lister) sitemap(ctx context.Context, addr string, depth int) error {
-	path, err := pathOf(addr)
+	path, err := l.s.pathIn(addr)
 	if err != nil {
 		return errAddress(addr)
+	}
+	if !strings.HasPrefix(path, "/") {
+		return fmt.Errorf("%w: sitemap %q is on another host: add that to the crawl's hosts if it is the site's", tasks.ErrInvalid, path)
 	}
 	if _, ok := l.sitemaps[path]; ok {
 		return nil
@@ -122,15 +126,19 @@ func (l *lister) sitemap(ctx context.Context, addr string, depth int) error {
 
 // read streams one sitemap's addresses; it returns the sitemaps that an index names.
 func (l *lister) read(ctx context.Context, path string) ([]string, error) {
-	resp, err := l.s.get(ctx, path)
+	ctx, cancel := context.WithTimeout(ctx, sitemapLimit)
+	defer cancel()
+	headers := l.s.headers.Clone()
+	headers.Set("Accept-Encoding", "gzip") // whatever the plan has pages come in
+	a, err := l.s.open(ctx, path, headers)
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered %s", resp.Status)
+	if a.body == nil {
+		return nil, fmt.Errorf("answered %s", a.status)
 	}
-	body, err := inflate(resp.Body)
+	defer a.body.Close()
+	body, err := inflate(a.body)
 	if err != nil {
 		return nil, err
 	}
@@ -142,18 +150,22 @@ func (l *lister) read(ctx context.Context, path string) ([]string, error) {
 	return nested, err
 }
 
-// inflate returns the body, unpacked where it is gzip: a .gz file is served with or without
-// the header that would make the client unpack it.
+// inflate returns the body, unpacked where it is gzip: a .gz file is served with or without gzip
+// around it, and with or without a header that says so.
 func inflate(body io.Reader) (io.Reader, error) {
-	r := bufio.NewReader(body)
-	if head, _ := r.Peek(2); !bytes.Equal(head, []byte{0x1f, 0x8b}) {
-		return r, nil
+	for range 2 {
+		r := bufio.NewReader(body)
+		body = r
+		if head, _ := r.Peek(2); !bytes.Equal(head, []byte{0x1f, 0x8b}) {
+			break
+		}
+		unzipped, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		body = unzipped
 	}
-	unzipped, err := gzip.NewReader(r)
-	if err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
-	}
-	return unzipped, nil
+	return body, nil
 }
 
 // parseSitemap calls page with each address of a urlset and returns those of a sitemapindex.

@@ -42,6 +42,19 @@ func (s *Source) Find(ctx context.Context, keys []string, fn func(source.Chunk) 
 	return nil
 }
 
+// walkItems reads the rows of the keys that the part names.
+func (s *Source) walkItems(ctx context.Context, part source.Part, from string, fn func(source.Chunk) error) error {
+	pattern, err := s.entry.Keys(s.build.release)
+	if err != nil {
+		return err
+	}
+	return part.Walk(ctx, findKeys, from, func(keys []string) (source.Chunk, error) {
+		c, err := s.find(ctx, pattern, keys)
+		c.Gone = nil
+		return c, err
+	}, fn)
+}
+
 // find asks for some keys, each once.
 func (s *Source) find(ctx context.Context, pattern source.Pattern, keys []string) (source.Chunk, error) {
 	f := finder{build: s.build, found: map[string]answer{}}

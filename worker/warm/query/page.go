@@ -43,9 +43,9 @@ func (s *Source) page(after string) (string, []any, error) {
 }
 
 // refuseNulls reports a page's column that is NULL somewhere: no comparison finds such a row.
-func (s *Source) refuseNulls(ctx context.Context) error {
+func (s *Source) refuseNulls(ctx context.Context, read reading) error {
 	text := fmt.Sprintf("SELECT 1 AS found FROM (%s\n) q WHERE q.%s IS NULL LIMIT 1", s.spec.SQL, s.column())
-	_, err := s.read(ctx, text, nil, func(row) error {
+	_, err := read(ctx, text, nil, func(row) error {
 		return fmt.Errorf("%w: page by %q: it is NULL in some rows, which would be skipped; use a unique column without NULL", tasks.ErrInvalid, s.spec.Page.By)
 	})
 	return err

@@ -10,10 +10,11 @@ import (
 	"github.com/alphanode/stoker/worker/warm/source"
 )
 
-// chunkRows bounds the rows of a chunk, and chunkBytes its values: a chunk is one pipeline.
+// chunkRows bounds the rows of a chunk, and chunkBytes its values: a chunk is one pipeline, and three
+// of them are in memory at a time.
 const (
-	chunkRows  = 200
-	chunkBytes = 4 << 20
+	chunkRows  = 1000
+	chunkBytes = 2 << 20
 )
 
 // countLimit is how long a count may take before it is given up: it is for progress only.
@@ -26,7 +27,7 @@ type Source struct {
 	build   *builder
 	db      *sql.DB
 	dialect dialect
-	columns map[string]string // the database's type of each; nil until Find has asked for them
+	columns map[string]string // the database's type of each; nil until it was asked for
 }
 
 var (
@@ -74,17 +75,39 @@ func (s *Source) Keys(ctx context.Context, fn func(key string) error) error {
 	return err
 }
 
-// Walk implements [source.Source]. Next is the last row's value of the page's column.
+// Walk implements [source.Source]. Next is the last row's value of the page's column; where the
+// part names keys, how many of them are done. Rows are read while what was read before is written.
 func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn func(source.Chunk) error) error {
-	c := chunker{part: part, build: s.build, fn: fn}
-	if s.spec.Page == nil {
+	if part.Items != nil {
+		return s.walkItems(ctx, part, from, fn)
+	}
+	return source.Ahead(ctx, fn, func(ctx context.Context, fn func(source.Chunk) error) error {
+		c := chunker{part: part, build: s.build, fn: fn}
+		if s.spec.Page != nil {
+			return s.walkPages(ctx, from, &c)
+		}
 		if _, err := s.read(ctx, s.spec.SQL, nil, c.add); err != nil {
 			return err
 		}
 		return c.flush("")
+	})
+}
+
+// walkPages reads page by page, all of them in one transaction where the database can.
+func (s *Source) walkPages(ctx context.Context, from string, c *chunker) error {
+	read := reading(s.read)
+	if s.spec.Driver != "sqlite" {
+		tx, err := s.begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		read = func(ctx context.Context, query string, args []any, fn func(row) error) (map[string]string, error) {
+			return readRows(ctx, tx, query, args, fn)
+		}
 	}
 	if from == "" {
-		if err := s.refuseNulls(ctx); err != nil {
+		if err := s.refuseNulls(ctx, read); err != nil {
 			return err
 		}
 	}
@@ -95,7 +118,7 @@ func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn fun
 		}
 		rows := 0
 		var last any
-		types, err := s.read(ctx, query, args, func(r row) error {
+		types, err := read(ctx, query, args, func(r row) error {
 			v := r[s.spec.Page.By]
 			if rows++; rows > 1 && same(last, v) {
 				return fmt.Errorf("%w: page by %q: two rows hold %v: rows would be skipped; use a column whose values are unique", tasks.ErrInvalid, s.spec.Page.By, v)
@@ -118,14 +141,21 @@ func (s *Source) Walk(ctx context.Context, part source.Part, from string, fn fun
 	}
 }
 
-// read streams a query's rows inside a read-only transaction. It returns the database's type
-// of each column.
+// reading streams a query's rows, and returns the database's type of each column.
+type reading func(ctx context.Context, query string, args []any, fn func(row) error) (map[string]string, error)
+
+// read streams a query's rows inside a transaction of its own.
 func (s *Source) read(ctx context.Context, query string, args []any, fn func(row) error) (map[string]string, error) {
 	tx, err := s.begin(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read database in %s: %w", s.spec.DSNEnv, err)
+		return nil, err
 	}
 	defer tx.Rollback()
+	return readRows(ctx, tx, query, args, fn)
+}
+
+// readRows streams a query's rows: the server makes them as they are taken.
+func readRows(ctx context.Context, tx *sql.Tx, query string, args []any, fn func(row) error) (map[string]string, error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("query: %w", err)
@@ -150,14 +180,18 @@ func (s *Source) read(ctx context.Context, query string, args []any, fn func(row
 	return scan.types, nil
 }
 
-// begin starts a transaction that cannot write.
-func (s *Source) begin(ctx context.Context) (*sql.Tx, error) {
-	// SQLite's driver takes no such option: there the connection itself is told.
+// begin starts a transaction that cannot write and that sees one state of the database throughout.
+func (s *Source) begin(ctx context.Context) (tx *sql.Tx, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read database in %s: %w", s.spec.DSNEnv, err)
+		}
+	}()
+	// SQLite's driver takes no such options: there the connection itself is told.
 	if s.spec.Driver != "sqlite" {
-		return s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		return s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
 	}
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
+	if tx, err = s.db.BeginTx(ctx, nil); err != nil {
 		return nil, err
 	}
 	if _, err := tx.ExecContext(ctx, "PRAGMA query_only = ON"); err != nil {

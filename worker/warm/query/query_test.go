@@ -165,6 +165,10 @@ func TestSource(t *testing.T) {
 			t.Run("find what differs", d.findDoubles)
 			t.Run("read only", d.readOnly)
 			t.Run("count", d.count)
+			t.Run("probe", d.testProbe)
+			if d.driver != "sqlite" {
+				t.Run("one consistent read", d.testSnapshot)
+			}
 			t.Run("page by what is not unique", d.notUnique)
 		})
 	}

@@ -70,29 +70,49 @@ func newBuilder(e Entry, release string, now func() time.Time) (*builder, error)
 	return b, err
 }
 
-// data returns what templates see. A NULL column is left out where it would make a key or a
+// columns is what templates see of a row. A NULL column is left out where it would make a key or a
 // tag that means something else, and is empty in a value.
-func (b *builder) data(r row, nulls bool) map[string]any {
-	d := map[string]any{"Release": b.release}
-	for name, v := range r {
-		if raw, ok := v.(json.RawMessage); ok {
-			v = string(raw)
+type columns struct {
+	row     row
+	release string
+	nulls   bool
+}
+
+var _ source.Data = columns{}
+
+// Get implements [source.Data].
+func (c columns) Get(name string) (any, bool) {
+	if name == "Release" {
+		if _, own := c.row[name]; !own {
+			return c.release, true
 		}
-		if v == nil && !nulls {
+	}
+	v, ok := c.row[name]
+	switch v := v.(type) {
+	case json.RawMessage:
+		return string(v), true
+	case nil:
+		return null(nil), ok && c.nulls
+	}
+	return v, ok
+}
+
+// All implements [source.Data].
+func (c columns) All() map[string]any {
+	d := map[string]any{"Release": c.release}
+	for name := range c.row {
+		if v, ok := c.Get(name); ok {
+			d[name] = v
+		} else {
 			delete(d, name)
-			continue
 		}
-		if v == nil {
-			v = null(nil)
-		}
-		d[name] = v
 	}
 	return d
 }
 
 // keyOf renders the row's logical key.
 func (b *builder) keyOf(r row) (string, error) {
-	key, err := b.key.Render(b.data(r, false))
+	key, err := b.key.Render(columns{r, b.release, false})
 	if err != nil {
 		return "", fmt.Errorf("key: %w (a NULL column counts as missing)", err)
 	}
@@ -102,7 +122,7 @@ func (b *builder) keyOf(r row) (string, error) {
 // build makes the row's entry, whose key is known.
 func (b *builder) build(key string, r row) (source.Entry, error) {
 	e := source.Entry{Entry: tasks.Entry{Key: key, Type: tasks.EntryString, ExpiresAt: b.expiry(key)}}
-	tags, err := source.RenderAll(b.tags, b.data(r, false))
+	tags, err := source.RenderAll(b.tags, columns{r, b.release, false})
 	if err != nil {
 		return e, fmt.Errorf("tags: %w (a NULL column counts as missing)", err)
 	}
@@ -128,7 +148,7 @@ func (b *builder) valueOf(r row) (string, error) {
 		}
 		return fmt.Sprint(v), nil
 	case valueTemplate:
-		return b.value.Render(b.data(r, true))
+		return b.value.Render(columns{r, b.release, true})
 	}
 	return encode(r)
 }

@@ -1,8 +1,20 @@
 // Package query is the source that reads rows of the site's database: each row is one entry.
 //
-// It reads inside read-only transactions and streams, so memory does not grow with the table.
-// Without a page it holds one transaction open for the whole walk and a retry starts again;
-// with one it reads page by page on a unique column and a retry resumes at the page it was at.
+// # Reading
+//
+// Rows are streamed: the server makes them as they are taken, so memory grows with the table neither here
+// nor there. A walk is one consistent read: one read-only transaction that sees the database as it was
+// at its beginning (REPEATABLE READ in PostgreSQL, InnoDB's consistent read in MySQL and MariaDB). It
+// lasts as long as the walk does, and holds up nobody's writes.
+//
+// With a page the walk reads page by page on a unique column (WHERE column > last … LIMIT size), and
+// a retry goes on after the last page that was written, in a new transaction. What was edited between
+// the two is caught like every other edit: the retry keeps the first try's mark. Without a page a
+// retry begins again. In SQLite each page is a transaction of its own, since a reader there may hold
+// up the site's writes; what is edited between two pages is caught by the mark again.
+//
+// MySQL gives up a connection whose reader takes nothing for net_write_timeout, 60 seconds by
+// default: give a large table a page.
 package query
 
 import (

@@ -92,10 +92,23 @@ func (l *loading) chunk(ctx context.Context, c source.Chunk) error {
 	for _, f := range c.Failed {
 		l.failed(f.Key, errors.New(f.Error))
 	}
+	if err := l.remove(ctx, c.Unfit); err != nil {
+		return err
+	}
 	if c.Written == source.BySite {
 		return l.filledBySite(ctx, c)
 	}
 	return l.store(ctx, c.Entries)
+}
+
+// remove removes entries that the site has left behind and that nobody must be served.
+func (l *loading) remove(ctx context.Context, keys []string) error {
+	for _, key := range keys { // each may be in another slot
+		if err := l.r.deps.Cache.Unlink(ctx, l.r.deps.Template.Key(l.release, key)).Err(); err != nil {
+			return fmt.Errorf("remove what the site must not serve: %w", err)
+		}
+	}
+	return nil
 }
 
 // store fills entries. What an edit overtook stays dirty: the edit comes for it, or this one again.

@@ -33,6 +33,7 @@ func TestCrawl(t *testing.T) {
 	var visits atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		visits.Add(1)
+		defer fmt.Fprint(rw, "page")
 		switch r.URL.Path {
 		case "/gone":
 			http.NotFound(rw, r)

@@ -15,3 +15,16 @@ func Rank(key string) uint64 { return xxhash.Sum64String(key) }
 func Picks(share float64, key string) bool {
 	return share <= 0 || share >= 1 || Rank(key) < uint64(share*math.MaxUint64)
 }
+
+// least keeps a tiny share from becoming 0, which means all.
+const least = 1e-15
+
+// ShareOf returns which share of the entries of a weight a run takes that takes share of those of
+// weight 1: what is asked for twice as often is twice as likely to be in a small sample. An
+// entry that is in a sample is in every larger one, by whatever weights above 0.
+func ShareOf(share, weight float64) float64 {
+	if share <= 0 || share >= 1 {
+		return share
+	}
+	return max(1-math.Pow(1-share, weight), least)
+}

@@ -2,6 +2,9 @@ package source
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/alphanode/stoker/tasks"
 )
@@ -44,17 +47,68 @@ type Finder interface {
 	Find(ctx context.Context, keys []string, fn func(Chunk) error) error
 }
 
+// A Namer is a source that can tell which entries an item leaves behind without visiting it.
+type Namer interface {
+	// KeysOf returns the logical keys of all entries that a walk of the item leaves behind; none
+	// where it cannot tell them all.
+	KeysOf(item string) []string
+}
+
+// A Prober is a source that can be tried out without reading it whole.
+type Prober interface {
+	// Probe reports whether the origin can be reached and can answer what a walk would ask.
+	// Its errors may be several, joined. It reads as little as it can and writes nothing.
+	Probe(ctx context.Context) error
+}
+
+// Opener makes the source of one batch of a release, for a plan's custom sources; with is what the plan
+// tells it, "" for what it does not. A source that is an [io.Closer] is closed after the batch. An error
+// that wraps [tasks.ErrInvalid] ends the run; after another one the batch is tried again.
+type Opener func(release string, with map[string]string) (Source, error)
+
 // Part is what one batch walks.
 type Part struct {
-	// Items are the keys to visit of a source that is cut into batches (a crawl); nil means
-	// the whole source.
+	// Items are the keys to visit, in their order: of a source that is cut into batches (a crawl), or
+	// of what visitors want most of another. nil means the whole source. An item that the source
+	// has no entry of is left out without a word.
 	Items []string
+	// Except are keys that other batches visit; nil where there are none.
+	Except map[string]bool
 	// Share is how much of the keys a sampled run takes, in (0, 1); 0 or 1 means all.
 	Share float64
 }
 
 // Takes reports whether the part holds the key.
-func (p Part) Takes(key string) bool { return Picks(p.Share, key) }
+func (p Part) Takes(key string) bool { return !p.Except[key] && Picks(p.Share, key) }
+
+// Walk goes through the part's items, n at a time, from a position that it gave as Next: the number
+// of items done. read makes a chunk of those that the part takes; it may keep and change the slice.
+func (p Part) Walk(ctx context.Context, n int, from string, read func(items []string) (Chunk, error), fn func(Chunk) error) error {
+	at := 0
+	if from != "" {
+		var err error
+		if at, err = strconv.Atoi(from); err != nil || at < 0 || at > len(p.Items) {
+			return fmt.Errorf("%w: position %q of %d items", tasks.ErrInvalid, from, len(p.Items))
+		}
+	}
+	for at < len(p.Items) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end := min(at+n, len(p.Items))
+		taken := slices.DeleteFunc(slices.Clone(p.Items[at:end]), func(item string) bool { return !p.Takes(item) })
+		c, err := read(taken)
+		if err != nil {
+			return err
+		}
+		c.Next = strconv.Itoa(end)
+		if err := fn(c); err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
+}
 
 // Written says who puts a chunk's entries into the namespace.
 type Written string
@@ -73,6 +127,9 @@ type Chunk struct {
 	Failed  []Failure
 	// Gone are keys that were asked for and that the origin has no entry of; [Finder] only.
 	Gone []string
+	// Unfit are keys of entries that failed items have left behind, and that nobody must be served:
+	// whoever takes the chunk removes them.
+	Unfit []string
 	// Kept counts entries that were in the namespace before and were left as they are.
 	Kept int64
 	// Next is the position after this chunk; "" when the source cannot resume, and then a
@@ -95,4 +152,5 @@ type Entry struct {
 type Failure struct {
 	Key   string
 	Error string
+	Kind  Kind // "" means [Unreadable]
 }

@@ -43,6 +43,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("resume", h.resume)
 	t.Run("wrong position", h.position)
 	t.Run("sampled", h.sampled)
+	t.Run("items", h.items)
 	if _, ok := h.Open(t).(source.Finder); ok {
 		t.Run("find", h.find)
 		t.Run("find: errors", h.findErrors)
@@ -178,6 +179,36 @@ func (h Harness) sampled(t *testing.T) {
 		if more[key] == 0 {
 			t.Errorf("%q is in the smaller sample only", key)
 		}
+	}
+}
+
+// items walks the source's own keys as a list: it finds the same, in whatever parts, and goes on
+// from a position.
+func (h Harness) items(t *testing.T) {
+	h.Reset(t)
+	chunks := h.read(t, source.Part{Items: h.Keys}, "")
+	same(t, keysOf(chunks), h.Entries)
+	for i, c := range chunks {
+		if c.Next == "" {
+			t.Fatalf("chunk %d of a list tells no position", i)
+		}
+	}
+	middle := len(chunks) / 2
+	h.Reset(t)
+	all := append(slices.Clone(chunks[:middle+1]), h.read(t, source.Part{Items: h.Keys}, chunks[middle].Next)...)
+	same(t, keysOf(all), h.Entries)
+	half := h.Keys[:len(h.Keys)/2]
+	except := map[string]bool{}
+	for _, key := range half {
+		except[key] = true
+	}
+	h.Reset(t)
+	first := keysOf(h.read(t, source.Part{Items: half}, ""))
+	h.Reset(t)
+	rest := keysOf(h.read(t, source.Part{Items: h.Keys, Except: except}, ""))
+	same(t, append(first, rest...), h.Entries)
+	if len(first) > len(half) || len(first)+len(rest) > len(h.Entries) {
+		t.Errorf("%d of a list of %d, %d of the rest", len(first), len(half), len(rest))
 	}
 }
 
