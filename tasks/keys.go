@@ -154,13 +154,13 @@ func (k Keys) SlotFence(release, tag string) string {
 	return "stoker:{" + tag + "}:fence:" + k.app + ":" + release
 }
 
-// Barrier is a STRING in the cache Redis that is written behind other things and expires: a replica that
-// has it has those. On a Cluster tag names the slot; it is "" elsewhere.
-func (k Keys) Barrier(tag string) string {
+// Followers is a STRING in the cache Redis: how many replicas a server has had, behind its identity. It is
+// written behind other things: a replica that has it has those. On a Cluster tag names the slot; it is "" elsewhere.
+func (k Keys) Followers(tag string) string {
 	if tag == "" {
-		return k.prefix + "barrier"
+		return k.prefix + "followers"
 	}
-	return "stoker:{" + tag + "}:barrier:" + k.app
+	return "stoker:{" + tag + "}:followers:" + k.app
 }
 
 // Watermark is a STRING on one server of the cache Redis, as JSON: up to where the log is applied

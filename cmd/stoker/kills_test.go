@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
+	"github.com/alphanode/stoker/worker/release"
 )
 
 const (
@@ -29,9 +31,29 @@ type topology struct {
 	template string
 	pace     tasks.Pace // that makes a work last about a second
 	client   redis.UniversalClient
-	// hurt kills a primary while its replicas lag behind, and returns what waits until another has
-	// taken its place and all is whole again. nil where there are no replicas.
-	hurt func(rng *rand.Rand) (heal func())
+	victim   func(rng *rand.Rand) victim // nil where there are no replicas
+}
+
+// victim is a primary that is to die while its replicas lag behind: what is written in between is lost.
+type victim struct {
+	server   *redistest.Server
+	replicas []*redistest.Server
+	heal     func() // waits until another has taken its place and all is whole again
+}
+
+// lag cuts the replicas off. They do not reconnect before the primary has died.
+func (v victim) lag() {
+	for _, r := range v.replicas {
+		r.Freeze()
+	}
+	v.server.Client.ClientKillByFilter(context.Background(), "TYPE", "replica")
+}
+
+func (v victim) die() {
+	v.server.Kill()
+	for _, r := range v.replicas {
+		r.Thaw()
+	}
 }
 
 // Killed with SIGKILL at random moments in each of the four works on whole namespaces, another worker takes
@@ -70,7 +92,7 @@ func TestKilledInEveryWork(t *testing.T) {
 			} else {
 				k = newKills(t, c.start(t), 600, rng)
 				for _, work := range works {
-					k.took[work] = 400 * time.Millisecond
+					k.took[work] = 200 * time.Millisecond
 				}
 				k.cycle(c.short)
 			}
@@ -87,36 +109,27 @@ func startGroup(t *testing.T) topology {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	return topology{url: g.URL, template: tasks.DefaultTemplate, pace: tasks.PaceGentle, client: client, hurt: func(rng *rand.Rand) func() {
+	return topology{url: g.URL, template: tasks.DefaultTemplate, pace: tasks.PaceGentle, client: client, victim: func(*rand.Rand) victim {
 		old := g.Current(t)
-		lag(old, rng)
-		old.Kill()
-		return func() {
+		replicas := slices.DeleteFunc(append([]*redistest.Server{g.Primary}, g.Replicas...), func(s *redistest.Server) bool { return s == old })
+		return victim{old, replicas, func() {
 			g.Heir(t, old)
 			g.Rejoin(t, old)
-		}
+		}}
 	}}
 }
 
 func startCluster(t *testing.T) topology {
 	c := redistest.StartCluster(t, 3, 1)
-	return topology{url: c.URL, template: "<app>:<release>:{<key>}", pace: tasks.PaceFull, client: c.Client, hurt: func(rng *rand.Rand) func() {
+	return topology{url: c.URL, template: "<app>:<release>:{<key>}", pace: tasks.PaceFull, client: c.Client, victim: func(rng *rand.Rand) victim {
 		primaries := c.Primaries()
 		old := primaries[rng.IntN(len(primaries))]
-		lag(old, rng)
-		heir := c.Lose(old)
-		return func() {
-			heir()
+		replicas := c.Replicas(old)
+		return victim{old, replicas, func() {
+			c.Heir(replicas)
 			c.Rejoin(old)
-		}
+		}}
 	}}
-}
-
-// lag cuts a primary's replicas off for some moments, as a busy network does: they are back within a second. What is
-// written meanwhile is lost when the primary dies.
-func lag(s *redistest.Server, rng *rand.Rand) {
-	s.Client.ClientKillByFilter(context.Background(), "TYPE", "replica")
-	<-time.After(time.Duration(rng.IntN(300)) * time.Millisecond)
 }
 
 // by is who asks for the works.
@@ -148,7 +161,7 @@ func (k *kills) cycle(kill []string) {
 	k.work("carry", kill, func() (tasks.Lane, string, error) {
 		_, id, err := k.client.Warm(ctx, tasks.WarmRequest{Release: next, Plan: []byte(carryPlan), By: by})
 		return tasks.LaneWarm, id, err
-	}, func() { k.awaitState(next, "ready") })
+	}, func() bool { return k.stateOf(next) == release.Ready })
 	k.assertComplete(next, carried)
 	k.assertNeighbours()
 	k.flip(next)
@@ -192,8 +205,8 @@ func (k *kills) flip(id string) {
 }
 
 // work begins a work, kills its worker in mid-work if it is one of those, and a primary where there are
-// replicas, and waits for its end; after waits for what comes after its first task.
-func (k *kills) work(name string, kill []string, begin func() (tasks.Lane, string, error), after func()) {
+// replicas, and waits for its end: that of its task, unless done says otherwise.
+func (k *kills) work(name string, kill []string, begin func() (tasks.Lane, string, error), done func() bool) {
 	k.Helper()
 	lane, id, err := begin()
 	if err != nil {
@@ -201,14 +214,15 @@ func (k *kills) work(name string, kill []string, begin func() (tasks.Lane, strin
 	}
 	k.awaitStart(lane, id)
 	begun := time.Now()
+	if done == nil {
+		done = func() bool { return k.completed(lane, id) }
+	}
 	what := "undisturbed"
 	if slices.Contains(kill, name) {
-		what = k.disturb(k.took[name])
+		what = k.disturb(k.took[name], done)
 	}
 	k.awaitTask(lane, id)
-	if after != nil {
-		after()
-	}
+	redistest.Eventually(k.T, name+" to end", done)
 	took := time.Since(begun)
 	if kill == nil {
 		k.took[name] = took
@@ -222,47 +236,75 @@ func (k *kills) work(name string, kill []string, begin func() (tasks.Lane, strin
 // awaitStart waits until a worker has taken a task up.
 func (k *kills) awaitStart(lane tasks.Lane, id string) {
 	k.Helper()
-	inspector := asynq.NewInspectorFromRedisClient(k.redis.Client)
 	redistest.Eventually(k.T, "task "+id+" to begin", func() bool {
-		info, err := inspector.GetTaskInfo(lane.Queue("site"), id)
-		return err == nil && info.State != asynq.TaskStatePending
+		state, ok := k.taskState(lane, id)
+		return ok && state != asynq.TaskStatePending
 	})
 }
 
-// disturb kills the worker at a random moment of a work that takes so long, and a primary, before or after.
-func (k *kills) disturb(long time.Duration) (what string) {
+func (k *kills) completed(lane tasks.Lane, id string) bool {
+	state, ok := k.taskState(lane, id)
+	return ok && state == asynq.TaskStateCompleted
+}
+
+func (k *kills) taskState(lane tasks.Lane, id string) (asynq.TaskState, bool) {
+	info, err := asynq.NewInspectorFromRedisClient(k.redis.Client).GetTaskInfo(lane.Queue("site"), id)
+	if err != nil {
+		return 0, false
+	}
+	return info.State, true
+}
+
+// lagTime is how long replicas lag at most before their primary dies.
+const lagTime = 500 * time.Millisecond
+
+// disturb kills the worker at a random moment of a work that takes so long, and where there are replicas a
+// primary: at another random moment, or when the work is done.
+func (k *kills) disturb(long time.Duration, done func() bool) (what string) {
 	k.Helper()
 	begun := time.Now()
-	at := func() time.Duration { return time.Duration(k.rng.Int64N(int64(long))) }
-	heal := func() {}
-	killWorker := func(moment time.Duration) {
-		<-time.After(time.Until(begun.Add(moment)))
-		k.worker.end(syscall.SIGKILL)
-		k.endLeases()
-		k.worker = k.start("worker")
+	until := func(moment time.Duration) { <-time.After(time.Until(begun.Add(moment))) }
+	random := func(most time.Duration) time.Duration { return time.Duration(k.rng.Int64N(int64(most))) }
+	worker := random(long)
+	what = fmt.Sprintf("worker killed after %v of %v", worker.Round(time.Millisecond), long.Round(time.Millisecond))
+	if k.cache.victim == nil {
+		until(worker)
+		k.killWorker()
+		return what
 	}
-	killPrimary := func(moment time.Duration) {
-		<-time.After(time.Until(begun.Add(moment)))
-		heal = k.cache.hurt(k.rng)
+	v, die, atEnd := k.cache.victim(k.rng), random(long), k.rng.IntN(2) == 0
+	lag := die - random(lagTime)
+	if atEnd {
+		die = long + 2*lagTime // should the task wait for the replicas
 	}
-	worker, primary := at(), at()
-	switch {
-	case k.cache.hurt == nil:
-		killWorker(worker)
-		return fmt.Sprintf("worker killed after %v of %v", worker.Round(time.Millisecond), long.Round(time.Millisecond))
-	case worker < primary:
-		killWorker(worker)
-		killPrimary(primary)
-	default:
-		killPrimary(primary)
-		killWorker(worker)
+	events := map[time.Duration]func(){worker: k.killWorker, lag: v.lag, die: v.die}
+	for _, at := range slices.Sorted(maps.Keys(events)) {
+		if atEnd && at == die {
+			deadline := begun.Add(die)
+			redistest.Eventually(k.T, "the end", func() bool { return done() || time.Now().After(deadline) })
+		} else {
+			until(at)
+		}
+		events[at]()
 	}
-	heal()
+	v.heal()
 	select {
 	case <-k.worker.done: // the cache Redis did not answer when it started: what supervises it starts it again
 		k.endLeases()
 		k.worker = k.start("worker")
 	default:
 	}
-	return fmt.Sprintf("worker killed after %v and primary after %v of %v", worker.Round(time.Millisecond), primary.Round(time.Millisecond), long.Round(time.Millisecond))
+	how := "primary killed after"
+	if atEnd {
+		how = "primary killed at the end, at most"
+	}
+	return fmt.Sprintf("%s, replicas behind after %v, %s %v", what, lag.Round(time.Millisecond), how, die.Round(time.Millisecond))
+}
+
+// killWorker kills the worker and starts another.
+func (k *kills) killWorker() {
+	k.Helper()
+	k.worker.end(syscall.SIGKILL)
+	k.endLeases()
+	k.worker = k.start("worker")
 }

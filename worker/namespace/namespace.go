@@ -64,8 +64,6 @@ type Cache struct {
 	keys    tasks.Keys
 	pace    Pace
 	sharded bool // it is a Redis Cluster: no single SCAN sees all keys
-
-	followers followers
 }
 
 // New returns access to the namespaces that tmpl makes in the cache Redis. A nil pace means full

@@ -72,13 +72,17 @@ func (g *Group) Heir(t testing.TB, old *Server) *Server {
 	return g.Current(t)
 }
 
-// Rejoin starts a server that was killed again, as a replica of the primary at present, and returns when all
-// of the primary's replicas are in step.
+// Rejoin starts a server that was killed again, makes all others replicas of the primary at present, which the
+// Sentinel takes its time for, and returns when they are in step.
 func (g *Group) Rejoin(t testing.TB, s *Server) {
 	t.Helper()
 	s.Restart()
 	primary := g.Current(t)
-	s.do("REPLICAOF", primary.host(), primary.port())
+	for _, other := range append([]*Server{g.Primary}, g.Replicas...) {
+		if other != primary {
+			other.do("REPLICAOF", primary.host(), primary.port())
+		}
+	}
 	Eventually(t, "the replicas to be in step", func() bool {
 		return strings.Count(primary.replication(), "state=online") == len(g.Replicas)
 	})
