@@ -29,13 +29,19 @@
 //	5      put        (a crawl's pages were put by the site, a carry's entries by the server)
 //	6      check      remove what was invalidated meanwhile
 //	7      count, save the cursor
-//	8  replay everything after the mark, close it
+//	8  replay everything after the mark
+//	   wait until the replicas of the cache Redis have all of that, close the mark
 //	9  record the figures and leave the open set, in one step
 //
 // An invalidation that is recorded before 4 or 6 is seen there; one recorded later reaches the
 // namespace by itself, because the release is live. What 4 to 6 cannot know (the tags of an
 // entry that a crawl or a carry brought) is what 8 is for: until it is done the open mark keeps
 // the release from becoming ready or active.
+//
+// The cursor of 2 names the servers of the cache Redis that it speaks of. When one of them was promoted or
+// has started again, it may lack what was written last, and a tag index with it: the batch begins anew,
+// also when that is noticed only at 8. A carry then first takes out of the namespace all that the log
+// holds, for it may have copied what had come back to the source.
 //
 // # Figures
 //
