@@ -275,7 +275,7 @@ func (k *kills) disturb(long time.Duration, done func() bool) (what string) {
 	v, die, atEnd := k.cache.victim(k.rng), random(long), k.rng.IntN(2) == 0
 	lag := die - random(lagTime)
 	if atEnd {
-		die = long + 2*lagTime // should the task wait for the replicas
+		die = 2*long + 4*lagTime // should the task wait for the replicas
 	}
 	events := map[time.Duration]func(){worker: k.killWorker, lag: v.lag, die: v.die}
 	for _, at := range slices.Sorted(maps.Keys(events)) {

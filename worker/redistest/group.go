@@ -77,14 +77,14 @@ func (g *Group) Heir(t testing.TB, old *Server) *Server {
 func (g *Group) Rejoin(t testing.TB, s *Server) {
 	t.Helper()
 	s.Restart()
-	primary := g.Current(t)
-	for _, other := range append([]*Server{g.Primary}, g.Replicas...) {
-		if other != primary {
-			other.do("REPLICAOF", primary.host(), primary.port())
-		}
-	}
 	Eventually(t, "the replicas to be in step", func() bool {
-		return strings.Count(primary.replication(), "state=online") == len(g.Replicas)
+		primary := g.Current(t) // the Sentinel may be about to choose another
+		for _, other := range append([]*Server{g.Primary}, g.Replicas...) {
+			if other != primary && !strings.Contains(other.replication(), "master_port:"+primary.port()+"\r") {
+				other.do("REPLICAOF", primary.host(), primary.port())
+			}
+		}
+		return primary.role() == "master" && strings.Count(primary.replication(), "state=online") == len(g.Replicas)
 	})
 }
 

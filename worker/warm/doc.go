@@ -38,6 +38,10 @@
 // entry that a crawl or a carry brought) is what 8 is for: until it is done the open mark keeps
 // the release from becoming ready or active.
 //
+// A release may be archived or expired meanwhile, by hand or by the rule, unless its state is warming. From
+// then on it is not live: 4 and 6 take everything for invalidated, the batch ends its run as failed, and
+// has the next expiry purge the namespace again, since a put that was under way may have come too late.
+//
 // The cursor of 2 names the servers of the cache Redis that it speaks of. When one of them was promoted or
 // has started again, it may lack what was written last, and a tag index with it: the batch begins anew,
 // also when that is noticed only at 8. A carry then first takes out of the namespace all that the log

@@ -42,7 +42,7 @@ type Spec struct {
 type Expect struct {
 	Key    string            `yaml:"key,omitempty"`    // template of the logical key that the visit leaves behind
 	Header map[string]string `yaml:"header,omitempty"` // templates of header values, compared exactly
-	Status int               `yaml:"status,omitempty"` // 0 means 200
+	Status int               `yaml:"status,omitempty"` // 200 to 299; 0 means 200
 	// MaxSize is the largest page that counts, such as 2MiB; "" means 64MiB.
 	MaxSize string `yaml:"max_size,omitempty"`
 	// Accept are answers that count although they would not: set_cookie, no_store, empty. They are for
@@ -62,6 +62,9 @@ const (
 
 // acceptable are the kinds of answers that a plan may accept.
 var acceptable = []source.Kind{source.SetsCookie, source.NoStore, source.Empty}
+
+// pageNames are the names of a page's fields.
+var pageNames = []string{"Path", "Query", "Release", "Variant"}
 
 // page is what templates see of a page.
 type page struct {
@@ -129,9 +132,9 @@ func (e Expect) Check(path string, ps *source.Problems) {
 	if strings.HasPrefix(e.Key, "#") {
 		ps.Add(path+".key", "key %q: logical keys that begin with # are reserved", e.Key)
 	}
-	ps.Check(path+".key", source.CheckTemplate(e.Key))
-	if e.Status != 0 && (e.Status < 200 || e.Status > 599) {
-		ps.Add(path+".status", "status %d: use 200 to 599", e.Status)
+	checkTemplate(path+".key", e.Key, ps)
+	if e.Status != 0 && (e.Status < 200 || e.Status > 299) {
+		ps.Add(path+".status", "status %d: use 200 to 299, redirects and errors are never warm", e.Status)
 	}
 	if _, err := e.maxSize(); err != nil {
 		ps.Add(path+".max_size", "%v", err)
@@ -161,7 +164,21 @@ func checkHeaders(path string, headers map[string]string, ps *source.Problems) {
 		if !httpguts.ValidHeaderFieldName(name) {
 			ps.Add(path, "%q is not a header's name", name)
 		}
-		ps.Check(path+"."+name, source.CheckTemplate(value))
+		checkTemplate(path+"."+name, value, ps)
+	}
+}
+
+// checkTemplate adds what is wrong with a template that is rendered for each page.
+func checkTemplate(path, text string, ps *source.Problems) {
+	t, err := source.ParseTemplate(text)
+	if err != nil {
+		ps.Check(path, err)
+		return
+	}
+	for _, name := range t.Names() {
+		if !slices.Contains(pageNames, name) {
+			ps.Add(path, "template %q: a page has no %s: it has %s", text, name, strings.Join(pageNames, ", "))
+		}
 	}
 }
 
