@@ -14,6 +14,7 @@ import (
 
 	"github.com/alphanode/stoker/cmd/stoker/demo"
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/warm/origin"
 )
 
 // demoApp is the demo's own app: its keys and queues are deleted when a demo starts.
@@ -143,6 +144,7 @@ func (c *cli) demoSettings() (*settings, error) {
 	set.Tasks.FillLimit = 3 * time.Second
 	set.Snapshot.SnapshotURL = "file://" + dir
 	set.Retain.RetainMinAge = 0
+	set.Origin.CrawlNetworks = append(set.Origin.CrawlNetworks, origin.Loopback()...)
 	set.Web.WebAddr, err = freeAddr(set.Web.WebAddr)
 	return set, err
 }

@@ -146,7 +146,11 @@ func (c *cli) followWarm(ctx context.Context, r *rooms, run string) error {
 	bar := c.newBar()
 	defer bar.end()
 	s, err := r.followRun(ctx, run, func(s warm.RunStatus) {
-		bar.show(worker.Progress{Phase: "warming " + s.Release, Done: s.Done, Total: s.Total})
+		phase := "warming " + s.Release
+		if failed := s.Failed(); failed != "" {
+			phase += " (failed: " + failed + ")"
+		}
+		bar.show(worker.Progress{Phase: phase, Done: s.Done, Total: s.Total})
 	}, bar.say)
 	if err != nil {
 		return err

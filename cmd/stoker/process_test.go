@@ -55,7 +55,7 @@ func newInstall(t *testing.T, env ...string) *install {
 		asStoker + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir,
 		"GORACE=atexit_sleep_ms=0", // the race detector would hold each process for a second
 		"STOKER_APP=" + app, "STOKER_REDIS_URL=" + server.URL, "STOKER_SNAPSHOT_URL=file://" + filepath.Join(dir, "archives"),
-		"STOKER_FILL_LIMIT=1s", "STOKER_RETAIN_MIN_AGE=0s", "STOKER_WEB_ADDR=127.0.0.1:0", "STOKER_GRACE_PERIOD=5s",
+		"STOKER_FILL_LIMIT=1s", "STOKER_RETAIN_MIN_AGE=0s", "STOKER_CRAWL_NETWORKS=127.0.0.0/8", "STOKER_WEB_ADDR=127.0.0.1:0", "STOKER_GRACE_PERIOD=5s",
 	}, env...)}
 }
 

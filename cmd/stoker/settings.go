@@ -105,6 +105,7 @@ func explain(err error) error {
 	form := map[string]string{
 		"time.Duration": "a duration such as 30s, 10m or 24h", "int": "a whole number", "int64": "a whole number",
 		"release.Size": "a size such as 64MiB or 2GiB", "bool": "true or false", "float64": "a number",
+		"[]netip.Prefix": "networks such as 10.0.0.0/8, separated by commas; a single address as 10.0.0.5/32",
 	}[parse.TypeName]
 	if form == "" {
 		form = "a " + parse.TypeName

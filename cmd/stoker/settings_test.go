@@ -50,7 +50,7 @@ func fieldsOf(s *settings) map[string]any {
 var others = map[string]string{
 	"STOKER_APP": "blog", "STOKER_REDIS_URL": "redis://queue:6379/3", "STOKER_CACHE_URL": "redis://cache:6379/0",
 	"STOKER_KEY_TEMPLATE": "<app>/<release>/<key>", "STOKER_RELEASE": "r7", "STOKER_LANES": "warm,health",
-	"STOKER_PLAN": "stoker.yaml", "STOKER_PACE": "gentle", "STOKER_SNAPSHOT_URL": "file:///archives",
+	"STOKER_PLAN": "stoker.yaml", "STOKER_PACE": "gentle", "STOKER_CRAWL_NETWORKS": "10.0.0.0/8,fd00::/8", "STOKER_SNAPSHOT_URL": "file:///archives",
 	"STOKER_SNAPSHOT_KEY_FILE": "/keys", "STOKER_RETAIN_MEMORY": "2GiB",
 	"STOKER_SCHEDULE": "schedule.yaml", "STOKER_WEB_ADDR": "127.0.0.1:9090", "STOKER_WEB_TOKENS_FILE": "tokens",
 	"STOKER_WEB_URL": "https://stoker.example", "STOKER_WEB_SESSION": "2h", "STOKER_WEB_PROXIES": "10.0.0.7,10.1.0.0/16",

@@ -23,6 +23,7 @@ import (
 	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/redistest"
 	"github.com/alphanode/stoker/worker/release"
+	"github.com/alphanode/stoker/worker/warm/origin"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -80,6 +81,13 @@ func fillDatabase(t testing.TB) string {
 	return dsn
 }
 
+// local is the configuration of origins on this machine.
+func local() origin.Config {
+	cfg := origin.Default()
+	cfg.CrawlNetworks = origin.Loopback()
+	return cfg
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	server := redistest.Start(t)
@@ -95,7 +103,7 @@ func newRig(t testing.TB) *rig {
 	dsn := fillDatabase(t)
 	g.Runner, err = New(Config{WarmBatch: 8}, Deps{
 		Queue: g.client, Keys: g.keys, Ledger: g.ledger, Log: g.log, Check: g.log.Journal, Replay: g.applier,
-		Cache: g.cache, Tasks: g.tasks, Version: "test",
+		Cache: g.cache, Tasks: g.tasks, Version: "test", Origins: origin.New(local(), origin.Deps{}),
 		Getenv: func(name string) string { return map[string]string{"SITE_DSN": dsn}[name] },
 	})
 	must(t, err)

@@ -84,6 +84,9 @@ func TestNeverStored(t *testing.T) {
 	if diff := cmp.Diff(want, kinds); diff != "" {
 		t.Error(diff)
 	}
+	if diff := cmp.Diff(kinds, kindsOf(s.Sources[0].Failures)); diff != "" || s.Failed() == "" {
+		t.Errorf("the status tells otherwise: %q\n%s", s.Failed(), diff)
+	}
 	if why := s.Certificate.Reasons[0]; !strings.Contains(why, "1 no-store or private") {
 		t.Errorf("reason %q does not say what is missing", why)
 	}
@@ -92,6 +95,14 @@ func TestNeverStored(t *testing.T) {
 			t.Errorf("entry of %s is there: %v", path, there)
 		}
 	}
+}
+
+func kindsOf(all []Failures) map[source.Kind]int64 {
+	kinds := map[source.Kind]int64{}
+	for _, f := range all {
+		kinds[f.Kind] += f.Count
+	}
+	return kinds
 }
 
 // TestStopsWithinASecond: a batch whose origin hangs stops when it is told to, keeps what it has, and goes
@@ -161,7 +172,7 @@ func TestOriginsThatFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newRig(t)
-			cfg := origin.Default()
+			cfg := local()
 			cfg.OriginPatience = time.Second
 			g.deps.Origins = origin.New(cfg, origin.Deps{Share: origin.Shared{Queue: g.client, Keys: g.keys, Worker: "one"}})
 			var asked, failed atomic.Int32

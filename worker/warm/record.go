@@ -268,7 +268,11 @@ func (r runRecord) finishBatch(ctx context.Context, b tasks.WarmBatch, t tally) 
 		return 0, err
 	}
 	keys := []string{r.key(), r.keys.RunOpen(r.run)}
-	left, err = doneScript.Run(ctx, r.queue, keys, b.ID(), raw, b.Source, t.Planned, t.Stored, t.Invalidated, t.Failed).Int64()
+	args := []any{b.ID(), raw, b.Source, t.Planned, t.Stored, t.Invalidated, t.Failed}
+	for _, f := range t.Failures {
+		args = append(args, string(f.Kind), f.Count, f.Examples[0])
+	}
+	left, err = doneScript.Run(ctx, r.queue, keys, args...).Int64()
 	if err != nil {
 		return 0, fmt.Errorf("record batch %s: %w", b.ID(), err)
 	}

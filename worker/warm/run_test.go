@@ -21,9 +21,9 @@ func (g *rig) checkWarm(s RunStatus) {
 		g.t.Fatalf("run: %+v, certificate %+v", s, s.Certificate)
 	}
 	want := []SourceStatus{
-		{"articles", "query", articles, Figures{Planned: articles, Stored: articles}},
-		{"pages", "crawl", pages, Figures{Planned: pages, Stored: pages}},
-		{"assets", "carry", assets, Figures{Planned: assets, Stored: assets}},
+		{"articles", "query", articles, Figures{Planned: articles, Stored: articles}, nil},
+		{"pages", "crawl", pages, Figures{Planned: pages, Stored: pages}, nil},
+		{"assets", "carry", assets, Figures{Planned: assets, Stored: assets}, nil},
 	}
 	if diff := cmp.Diff(want, s.Sources); diff != "" {
 		g.t.Errorf("sources (-want +got):\n%s", diff)

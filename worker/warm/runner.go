@@ -138,7 +138,7 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		deps.Origins = origin.New(origin.Default(), origin.Deps{})
 	}
 	limits := deps.Origins.Config()
-	r := &Runner{cfg: cfg, deps: deps, now: time.Now, web: crawl.NewClient(limits.OriginConcurrency, limits.AllowCrawlsIntoPrivateNetworks)}
+	r := &Runner{cfg: cfg, deps: deps, now: time.Now, web: crawl.NewClient(limits.OriginConcurrency, limits.CrawlNetworks)}
 	r.open = r.openSource
 	return r, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/warm/source"
 )
 
 // RunStatus says how far a run has come.
@@ -34,6 +35,19 @@ type SourceStatus struct {
 	Kind  string `json:"kind"`
 	Total int64  `json:"total"` // 0 means unknown
 	Figures
+	// Failures are the failed of the batches that are done, by kind, the commonest first, each with one example.
+	Failures []Failures `json:"failures,omitempty"`
+}
+
+// Failed says how many entries have failed so far, by kind: "12 redirect, 3 empty"; "" for none.
+func (s RunStatus) Failed() string {
+	var all failures
+	for _, one := range s.Sources {
+		for _, f := range one.Failures {
+			all.add(f)
+		}
+	}
+	return byKind(all.sorted())
 }
 
 // Over reports whether the run has ended.
@@ -52,6 +66,9 @@ func Status(ctx context.Context, queue redis.UniversalClient, keys tasks.Keys, r
 		for _, c := range st.cut.Sources {
 			sum := "sum:" + c.Name + ":"
 			names = append(names, sum+"planned", sum+"stored", sum+"invalidated", sum+"failed", "part:"+c.Name)
+			for _, kind := range source.Kinds() {
+				names = append(names, sum+"failed:"+string(kind), sum+"example:"+string(kind))
+			}
 		}
 	}
 	f, err := rec.fields(ctx, names)
@@ -76,16 +93,16 @@ func Status(ctx context.Context, queue redis.UniversalClient, keys tasks.Keys, r
 // count fills in the sources' figures and their sums.
 func (s *RunStatus) count(c cutting, f fields) {
 	known := true
-	for _, source := range c.Sources {
-		one := SourceStatus{Name: source.Name, Kind: source.Kind, Total: source.Total, Figures: f.figures(source.Name)}
-		one.Figures.add(Figures{Planned: source.Kept, Stored: source.Kept})
+	for _, cut := range c.Sources {
+		one := SourceStatus{Name: cut.Name, Kind: cut.Kind, Total: cut.Total, Figures: f.figures(cut.Name), Failures: f.failures(cut.Name)}
+		one.Figures.add(Figures{Planned: cut.Kept, Stored: cut.Kept})
 		if one.Total > 0 {
-			one.Total += source.Kept
+			one.Total += cut.Kept
 		}
 		if s.Over() {
 			one.Total = one.Planned
 		}
-		known = known && (one.Total > 0 || source.Listed || s.Over())
+		known = known && (one.Total > 0 || cut.Listed || s.Over())
 		s.Done += one.Planned
 		s.Total += max(one.Total, one.Planned)
 		s.Sources = append(s.Sources, one)
@@ -120,6 +137,18 @@ func (f fields) time(name string) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(f.number(name)).UTC()
+}
+
+// failures returns a source's, of its finished batches.
+func (f fields) failures(name string) []Failures {
+	var all failures
+	sum := "sum:" + name + ":"
+	for _, kind := range source.Kinds() {
+		if n := f.number(sum + "failed:" + string(kind)); n > 0 {
+			all.add(Failures{kind, n, []string{f[sum+"example:"+string(kind)]}})
+		}
+	}
+	return all.sorted()
 }
 
 // figures returns a source's: of its finished batches, and of the one that reads the rest so far.

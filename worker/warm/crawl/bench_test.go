@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/alphanode/stoker/worker/warm/crawl"
-	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
 
@@ -31,7 +30,7 @@ func BenchmarkCrawl(b *testing.B) {
 	const concurrency = 32
 	lasts := 4 * time.Second
 	base := startNginx(b)
-	cfg := origin.Default()
+	cfg := here()
 	cfg.OriginConcurrency = concurrency
 	spec := crawl.Spec{Base: base}
 	expect := crawl.Expect{Key: "page:{{.Path}}", Header: map[string]string{"Content-Type": "text/html"}}

@@ -70,13 +70,20 @@ func (s *site) count(path string) int {
 
 func open(t testing.TB, spec crawl.Spec, expect crawl.Expect) *crawl.Source {
 	t.Helper()
-	return openWith(t, spec, expect, origin.Default(), nil)
+	return openWith(t, spec, expect, here(), nil)
+}
+
+// here is the default configuration with this machine allowed.
+func here() origin.Config {
+	cfg := origin.Default()
+	cfg.CrawlNetworks = origin.Loopback()
+	return cfg
 }
 
 // openWith is open with the origin's ceilings, and a namespace.
 func openWith(t testing.TB, spec crawl.Spec, expect crawl.Expect, cfg origin.Config, exist func(context.Context, []string) ([]bool, error)) *crawl.Source {
 	t.Helper()
-	client := crawl.NewClient(cfg.OriginConcurrency, cfg.AllowCrawlsIntoPrivateNetworks)
+	client := crawl.NewClient(cfg.OriginConcurrency, cfg.CrawlNetworks)
 	s, err := crawl.New(spec, expect, "r1", crawl.Deps{Version: "1.2.3", Client: client, Origins: origin.New(cfg, origin.Deps{}), Exist: exist})
 	if err != nil {
 		t.Fatal(err)
@@ -175,6 +182,10 @@ func TestExpectations(t *testing.T) {
 		w.Header().Set("Cache-Control", "no-cache, max-age=0")
 		io.WriteString(w, "page")
 	})
+	s.at("/partial", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusPartialContent)
+		io.WriteString(w, "page")
+	})
 	s.at("/torn", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		io.WriteString(w, "half")
@@ -190,8 +201,9 @@ func TestExpectations(t *testing.T) {
 		{"page", "/", right, crawl.Expect{Header: header}, ""},
 		{"another release", "/", nil, crawl.Expect{Header: header}, `X-Release "", not "r1"`},
 		{"redirect", "/moved", right, crawl.Expect{}, "302 Found, not 200"},
-		{"wanted redirect", "/moved", right, crawl.Expect{Status: 302}, ""},
-		{"wanted status", "/gone", right, crawl.Expect{Status: 410}, ""},
+		{"wanted status", "/partial", right, crawl.Expect{Status: 206}, ""},
+		{"not the wanted status", "/", right, crawl.Expect{Status: 206}, "200 OK, not 206"},
+		{"gone", "/gone", right, crawl.Expect{}, "410 Gone, not 200"},
 		{"torn", "/torn", right, crawl.Expect{}, "read page"},
 		{"empty", "/empty", right, crawl.Expect{}, "empty page"},
 		{"empty and right", "/empty", right, crawl.Expect{Accept: []source.Kind{source.Empty}}, ""},
@@ -381,14 +393,14 @@ func TestSitemapRefused(t *testing.T) {
 	s.body("/html", "<html><body>Not found</body></html>")
 	s.body("/torn", "<urlset><url><loc>/a</loc></url>")
 	s.body("/empty", "")
-	s.body("/bad", urlset("mailto:a@example.com"))
+	s.body("/nested", "<urlset>"+strings.Repeat("<url>", 1_000))
 	s.body("/gz", "\x1f\x8bnothing")
 	s.at("/gone", http.NotFound)
 	for i := range 6 {
 		s.body(fmt.Sprintf("/deep%d", i), index(fmt.Sprintf("/deep%d", i+1)))
 	}
 	for path, want := range map[string]string{
-		"/html": "<html>", "/torn": "unexpected EOF", "/empty": "EOF", "/bad": "mailto:", "/gz": "gzip", "/gone": "404", "/deep0": "levels",
+		"/html": "<html>", "/torn": "unexpected EOF", "/empty": "EOF", "/nested": "in one another", "/gz": "gzip", "/gone": "404", "/deep0": "levels",
 	} {
 		if _, err := keys(t, crawl.Spec{Base: s.URL, Sitemap: path}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error with %q", path, err, want)
@@ -396,6 +408,21 @@ func TestSitemapRefused(t *testing.T) {
 	}
 	if _, err := keys(t, crawl.Spec{Base: s.URL, URLsFile: "missing"}); !errors.Is(err, tasks.ErrInvalid) {
 		t.Errorf("got %v, want invalid input", err)
+	}
+}
+
+// TestNoAddress: what is listed and is no address fails, and stops nothing.
+func TestNoAddress(t *testing.T) {
+	s := serve(t)
+	s.body("/sitemap.xml", urlset("/a", "mailto:ann@example.com", "/"+strings.Repeat("x", 9_000), "http://%zz/", "/b"))
+	spec := crawl.Spec{Base: s.URL, Sitemap: "/sitemap.xml"}
+	var c source.Chunk
+	err := open(t, spec, crawl.Expect{}).Walk(t.Context(), source.Part{}, "", func(got source.Chunk) error { c = got; return nil })
+	if err != nil || len(c.Entries) != 2 || len(c.Failed) != 3 || s.count("/a")+s.count("/b") != 2 {
+		t.Fatalf("%v: %+v", err, c)
+	}
+	if f := c.Failed[0]; f.Key != "not an address: mailto:ann@example.com" || f.Kind != source.Unreadable || len(c.Failed[1].Key) > 300 {
+		t.Errorf("%+v", c.Failed)
 	}
 }
 
@@ -430,7 +457,7 @@ func FuzzSitemap(f *testing.F) {
 		body.Store(&text)
 		got, _ := keys(t, crawl.Spec{Base: server.URL, Sitemap: "/sitemap.xml"})
 		for _, key := range got {
-			if !strings.HasPrefix(key, "/") {
+			if !strings.HasPrefix(key, "/") && !strings.HasPrefix(key, "not an address: ") {
 				t.Errorf("address %q is no path", key)
 			}
 		}

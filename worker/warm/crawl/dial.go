@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -17,63 +16,60 @@ import (
 const (
 	dialLimit = 10 * time.Second
 	idleLimit = 30 * time.Second // that a connection is kept without a request
+	maxHeader = 256 << 10        // bytes of an answer's
 )
 
 // Client connects crawls to their bases; all batches of a process share its connections. It is safe
 // for concurrent use.
 type Client struct{ transport *http.Transport }
 
-// NewClient returns a client that keeps up to so many connections to each base. Where private is
-// false, a name that may be a public one must lead to a public address. Close it.
-func NewClient(connections int, private bool) *Client {
+// NewClient returns a client that keeps up to so many connections to each base. It reaches public
+// addresses, and private ones in these networks. Close it.
+func NewClient(connections int, networks []netip.Prefix) *Client {
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
 		}
 		d := net.Dialer{Timeout: dialLimit, Control: func(_, resolved string, _ syscall.RawConn) error {
-			return mayDial(host, resolved, private)
+			return mayDial(host, resolved, networks)
 		}}
 		return d.DialContext(ctx, network, addr)
 	}
 	return &Client{&http.Transport{
-		Proxy:               nil, // the base is the instance itself
-		DialContext:         dial,
-		MaxIdleConnsPerHost: connections,
-		IdleConnTimeout:     idleLimit,
-		TLSHandshakeTimeout: dialLimit,
-		DisableCompression:  true, // bodies are not looked at
-		ForceAttemptHTTP2:   true,
+		Proxy:                  nil, // the base is the instance itself
+		DialContext:            dial,
+		MaxIdleConnsPerHost:    connections,
+		IdleConnTimeout:        idleLimit,
+		TLSHandshakeTimeout:    dialLimit,
+		DisableCompression:     true, // bodies are not looked at
+		ForceAttemptHTTP2:      true,
+		MaxResponseHeaderBytes: maxHeader,
 	}}
 }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// mayDial refuses, with [tasks.ErrRefused], an address that a host's name must not lead to. It is
-// asked about the address that is dialled, after the name was resolved, so that no name, and no
-// second answer for it, gets around it.
-func mayDial(host, resolved string, private bool) error {
+// mayDial refuses, with [tasks.ErrRefused], an address that is neither public nor in one of the networks.
+// It is asked about the address that is dialled, after the host's name was resolved, so that no name,
+// and no second answer for it, gets around it.
+func mayDial(host, resolved string, networks []netip.Prefix) error {
 	at, err := netip.ParseAddrPort(resolved)
 	if err != nil {
 		return err
 	}
-	ip := plainAddr(at.Addr())
-	literal, err := netip.ParseAddr(host)
-	named := err == nil && plainAddr(literal) == ip
-	switch {
-	case ip.IsUnspecified() || ip.IsMulticast():
-	case named || private || public(ip):
-		return nil
-	case ip.IsLinkLocalUnicast(): // where clouds keep their machines' credentials
-	case privateName(host):
+	ip := at.Addr().Unmap().WithZone("")
+	if public(ip) || !ip.IsUnspecified() && !ip.IsMulticast() && within(networks, ip) {
 		return nil
 	}
-	return fmt.Errorf("%w: base %q leads to %s, which is not a public address: name the address itself in the plan, or a host without a public name, "+
-		"or set STOKER_ALLOW_CRAWLS_INTO_PRIVATE_NETWORKS=true if nobody else controls that name", tasks.ErrRefused, host, ip)
+	return fmt.Errorf("%w: base %q leads to %s, which is not a public address: if crawls are to reach it, name it or its network in STOKER_CRAWL_NETWORKS, such as %s",
+		tasks.ErrRefused, host, ip, netip.PrefixFrom(ip, ip.BitLen()))
 }
 
-func plainAddr(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
+func within(networks []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
 
 // special are networks that are not public, beyond those that netip knows.
 var special = []netip.Prefix{
@@ -92,19 +88,5 @@ var special = []netip.Prefix{
 }
 
 func public(ip netip.Addr) bool {
-	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-// privateNames are domains that no public name is in (RFC 2606, 6761, 6762 and 8375, ICANN's
-// .internal), and those that networks and container platforms use in the same way.
-var privateNames = []string{".internal", ".local", ".localhost", ".test", ".home.arpa", ".svc", ".lan", ".intranet", ".private", ".corp", ".home"}
-
-// privateName reports whether a host is named as one of a private network: who writes that into a
-// plan means it.
-func privateName(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return false
-	}
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return !strings.Contains(host, ".") || slices.ContainsFunc(privateNames, func(end string) bool { return strings.HasSuffix(host, end) })
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !within(special, ip)
 }

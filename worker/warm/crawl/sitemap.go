@@ -24,8 +24,14 @@ const (
 	maxSitemapDepth = 3
 	maxSitemaps     = 5_000
 	maxLine         = 64 << 10
+	maxAddress      = 8 << 10          // bytes of an address that can be visited
+	shownAddress    = 200              // bytes of one that cannot
+	maxElements     = 16               // levels of XML elements; a sitemap has three
 	sitemapLimit    = 10 * time.Minute // for reading one
 )
+
+// notAddress begins an item that is no address.
+const notAddress = "not an address: "
 
 func errBase(text string) error {
 	return fmt.Errorf("base %q: use scheme and host of the new build's instance, such as http://canary:8080", text)
@@ -83,10 +89,11 @@ func (l *lister) lines(r io.Reader) error {
 	return nil
 }
 
+// add lists an address. One that is none is listed as it is, and fails when it is visited.
 func (l *lister) add(addr string) error {
 	path, err := l.s.pathIn(addr)
-	if err != nil {
-		return errAddress(addr)
+	if err != nil || len(path) > maxAddress {
+		path = notAddress + strings.ToValidUTF8(addr[:min(len(addr), shownAddress)], "")
 	}
 	rank := source.Rank(path)
 	if _, ok := l.seen[rank]; ok {
@@ -183,7 +190,9 @@ func parseSitemap(r io.Reader, page func(addr string) error) (nested []string, e
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
-			inside = append(inside, t.Name.Local)
+			if inside = append(inside, t.Name.Local); len(inside) > maxElements {
+				return nil, fmt.Errorf("%w: more than %d elements in one another", tasks.ErrInvalid, maxElements)
+			}
 			if len(inside) == 1 {
 				root = t.Name.Local
 			}

@@ -42,7 +42,7 @@ type Spec struct {
 type Expect struct {
 	Key    string            `yaml:"key,omitempty"`    // template of the logical key that the visit leaves behind
 	Header map[string]string `yaml:"header,omitempty"` // templates of header values, compared exactly
-	Status int               `yaml:"status,omitempty"` // 0 means 200
+	Status int               `yaml:"status,omitempty"` // 200 to 299; 0 means 200
 	// MaxSize is the largest page that counts, such as 2MiB; "" means 64MiB.
 	MaxSize string `yaml:"max_size,omitempty"`
 	// Accept are answers that count although they would not: set_cookie, no_store, empty. They are for
@@ -133,8 +133,8 @@ func (e Expect) Check(path string, ps *source.Problems) {
 		ps.Add(path+".key", "key %q: logical keys that begin with # are reserved", e.Key)
 	}
 	checkTemplate(path+".key", e.Key, ps)
-	if e.Status != 0 && (e.Status < 200 || e.Status > 599) {
-		ps.Add(path+".status", "status %d: use 200 to 599", e.Status)
+	if e.Status != 0 && (e.Status < 200 || e.Status > 299) {
+		ps.Add(path+".status", "status %d: use 200 to 299, redirects and errors are never warm", e.Status)
 	}
 	if _, err := e.maxSize(); err != nil {
 		ps.Add(path+".max_size", "%v", err)

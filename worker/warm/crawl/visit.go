@@ -62,6 +62,9 @@ func (s *Source) visits(ctx context.Context, items []string) ([]*visit, error) {
 
 // keyOf returns the key of the entry that a visit of the item leaves behind. Its error is a *refusal.
 func (s *Source) keyOf(item, variant string) (string, error) {
+	if strings.HasPrefix(item, notAddress) {
+		return "", refuse(source.Unreadable, "use a path such as /about or a whole http address of up to %d bytes", maxAddress)
+	}
 	if !strings.HasPrefix(item, "/") {
 		return "", refuse(source.Foreign, "its host is not among the crawl's hosts %q", s.spec.Hosts)
 	}

@@ -112,7 +112,7 @@ func TestBypass(t *testing.T) {
 		})
 	}
 	spec := crawl.Spec{Base: s.URL, Bypass: &crawl.Bypass{Headers: map[string]string{"X-Refresh": "{{.Release}}"}, Cookies: map[string]string{"nocache": "1"}}}
-	src := openWith(t, spec, crawl.Expect{Key: "page:{{.Path}}"}, origin.Default(), has("page:/old"))
+	src := openWith(t, spec, crawl.Expect{Key: "page:{{.Path}}"}, here(), has("page:/old"))
 	c := all(t, src, "/old", "/new")
 	if diff := cmp.Diff(map[string]bool{"/old": true, "/new": false}, renewed); diff != "" || len(c.Entries) != 2 {
 		t.Errorf("%d entries; asked to load anew:\n%s", len(c.Entries), diff)
@@ -146,7 +146,7 @@ func TestRedirects(t *testing.T) {
 	s.at("/gone", to("/missing"))
 	s.at("/missing", http.NotFound)
 	spec := crawl.Spec{Base: s.URL, Redirects: 2, Hosts: []string{"www.example.com"}}
-	c := all(t, openWith(t, spec, crawl.Expect{Key: "page:{{.Path}}"}, origin.Default(), has()), "/one", "/out", "/file", "/round", "/gone")
+	c := all(t, openWith(t, spec, crawl.Expect{Key: "page:{{.Path}}"}, here(), has()), "/one", "/out", "/file", "/round", "/gone")
 	if len(c.Entries) != 1 || c.Entries[0].Key != "page:/page" {
 		t.Errorf("entries %v, want the last page's", c.Entries)
 	}
@@ -179,17 +179,22 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestPrivateBase: what is dialled is looked at, whatever a base says, and ends the walk with the way out.
+// TestPrivateBase: an address that is not allowed ends the walk with the way out, and is not asked.
 func TestPrivateBase(t *testing.T) {
 	s := serve(t)
 	port := s.URL[strings.LastIndex(s.URL, ":"):]
-	if _, failure := walk(t, open(t, crawl.Spec{Base: "http://localhost" + port}, crawl.Expect{}), "/"); failure != "" {
-		t.Errorf("localhost: %s", failure)
+	for _, host := range []string{"127.0.0.1", "localhost", "0.0.0.0"} {
+		src := openWith(t, crawl.Spec{Base: "http://" + host + port}, crawl.Expect{}, origin.Default(), nil)
+		err := src.Walk(t.Context(), source.Part{Items: []string{"/", "/a"}}, "", func(source.Chunk) error { return nil })
+		if !errors.Is(err, tasks.ErrRefused) || !strings.Contains(err.Error(), "STOKER_CRAWL_NETWORKS") || s.count("/a")+s.count("/") != 0 {
+			t.Errorf("%s: got %v, want that it is refused", host, err)
+		}
+		if err := src.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "STOKER_CRAWL_NETWORKS") {
+			t.Errorf("%s: plan check says %v", host, err)
+		}
 	}
-	src := open(t, crawl.Spec{Base: "http://0.0.0.0" + port}, crawl.Expect{}) // which leads to this machine
-	err := src.Walk(t.Context(), source.Part{Items: []string{"/", "/a"}}, "", func(source.Chunk) error { return nil })
-	if !errors.Is(err, tasks.ErrRefused) || !strings.Contains(err.Error(), "STOKER_ALLOW_CRAWLS_INTO_PRIVATE_NETWORKS") || s.count("/a") != 0 {
-		t.Errorf("got %v, want that it is refused", err)
+	if _, failure := walk(t, open(t, crawl.Spec{Base: "http://localhost" + port}, crawl.Expect{}), "/"); failure != "" {
+		t.Errorf("allowed: %s", failure)
 	}
 }
 
@@ -246,7 +251,7 @@ func TestUnfit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec.Bypass = c.bypass
-			got := all(t, openWith(t, spec, expect, origin.Default(), c.exist), paths...)
+			got := all(t, openWith(t, spec, expect, here(), c.exist), paths...)
 			if diff := cmp.Diff(want, failures(got)); diff != "" {
 				t.Errorf("kinds (-want +got):\n%s", diff)
 			}

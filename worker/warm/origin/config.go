@@ -3,6 +3,7 @@ package origin
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/alphanode/stoker/tasks"
@@ -14,7 +15,7 @@ type Config struct {
 	OriginRate        float64       `split_words:"true" default:"0" desc:"requests a second of all workers together to a site's origin, up to 100000; 0: as many as it bears"`
 	OriginPatience    time.Duration `split_words:"true" default:"2m" desc:"how long a warm waits for an origin that answers nothing but errors, or asks to be left alone, before the rest of its entries fail, 1s to 1h"`
 
-	AllowCrawlsIntoPrivateNetworks bool `split_words:"true" default:"false" desc:"let a crawl's base be a public name that leads to a private, loopback or link-local address; the risk: who controls that name, or the plan, can have internal services asked"`
+	CrawlNetworks []netip.Prefix `split_words:"true" desc:"private networks that crawls may reach beside public addresses, such as 10.0.0.0/8,127.0.0.0/8; whoever writes a plan can have everything in them asked"`
 }
 
 // Limits of a configuration.
@@ -38,6 +39,11 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("%w: STOKER_ORIGIN_PATIENCE %v: use %v to %v", tasks.ErrInvalid, c.OriginPatience, minPatience, maxPatience))
 	}
 	return errors.Join(errs...)
+}
+
+// Loopback returns the networks of this machine, for a [Config]'s CrawlNetworks.
+func Loopback() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }
 
 // Default is the configuration of an environment that sets nothing.

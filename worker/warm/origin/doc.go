@@ -19,7 +19,8 @@
 // limiter let the latency grow to 4.6 times its idle value within a minute, where it grows by a fifth
 // with every request).
 //
-// Answers within [Quick] are never too slow.
+// Answers within [Quick] are never too slow. The picture origin.svg, which `make plot` draws by playing this
+// package against an origin in a test's own time, shows the rule and what comes next at work.
 //
 // # Trouble
 //

@@ -139,3 +139,26 @@ func TestHoldIsShared(t *testing.T) {
 		}
 	})
 }
+
+// TestKilledWorker: what a worker held that was killed is free once its lease has ended, and not before.
+func TestKilledWorker(t *testing.T) {
+	client := redistest.Start(t).Client
+	killed := origin.Shared{Queue: client, Keys: tasks.KeysOf("site"), Worker: "killed"}
+	other := killed
+	other.Worker = "other"
+	const lease = 300 * time.Millisecond
+	begun := time.Now()
+	if g, err := killed.Renew(t.Context(), "site:80", origin.Need{Lease: lease, Most: 8, Want: 8, Rate: 10, Busy: 8}); err != nil || g.Permits != 8 {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	redistest.Eventually(t, "what the killed worker held", func() bool {
+		g, err := other.Renew(t.Context(), "site:80", origin.Need{Lease: time.Minute, Most: 8, Want: 8, Rate: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.Permits > 0 && time.Since(begun) < lease {
+			t.Fatalf("%d permits after %v, while the first still holds all", g.Permits, time.Since(begun))
+		}
+		return g.Permits == 8 && g.Rate == 10
+	})
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/alphanode/stoker/worker/redistest"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/query/sqltest"
 )
 
@@ -68,9 +69,11 @@ func newWorld(t *testing.T, driver string) *world {
 	w.cache = namespace.New(w.client, w.tmpl, w.keys, nil)
 	w.applier = invalidation.NewApplier(w.log, w.client, w.tmpl, w.ledger.Live, w.cache)
 	dsn := w.database(driver)
+	here := origin.Default()
+	here.CrawlNetworks = origin.Loopback()
 	w.warmer, err = warm.New(warm.Config{WarmBatch: 8}, warm.Deps{
 		Queue: w.client, Keys: w.keys, Ledger: w.ledger, Log: w.log, Check: w.log.Journal, Replay: w.applier,
-		Cache: w.cache, Version: "test",
+		Cache: w.cache, Version: "test", Origins: origin.New(origin.Config{OriginConcurrency: 4, OriginPatience: time.Minute, CrawlNetworks: origin.Loopback()}, origin.Deps{}),
 		Getenv: func(name string) string { return map[string]string{"SITE_DSN": dsn}[name] },
 	})
 	w.must(err)

@@ -21,6 +21,11 @@ const (
 	Unreadable Kind = "unreadable" // anything else: the item has no key, no value, no address
 )
 
+// Kinds returns all kinds.
+func Kinds() []Kind {
+	return []Kind{WrongRelease, WrongStatus, Redirected, SetsCookie, NoStore, Empty, TooLarge, NoAnswer, Away, Foreign, Missing, Unreadable}
+}
+
 // Words says what a kind means to people.
 func (k Kind) Words() string {
 	if words, ok := kindWords[k]; ok {
