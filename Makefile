@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench bench-large model fuzz archive verdicts rows crawl plot build tools
+.PHONY: demo test lint bench bench-large model fuzz archive cluster verdicts rows crawl plot build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -35,11 +35,14 @@ fuzz: ## every decoder, half a minute each (FUZZ_TIME=10m for longer)
 archive: ## archives at length: 10,000 flipped bits, a set of a million members, a string of 64 MiB
 	STOKER_TEST_FLIPS=10000 STOKER_TEST_LARGE=1 go test -run 'Flipped|LargeAndOdd|RealClients|Fields|AcrossVersions|GoesOn' -v ./worker/namespace ./worker/snapshot ./worker/retire ./worker/restore
 
+cluster: ## every work on a Redis Cluster through every kind of failover
+	STOKER_TEST_LONG_FAILOVERS=1 go test -timeout 30m -run 'MidWork|OnACluster' -v ./worker/namespace ./worker/invalidation ./cmd/stoker
+
 verdicts: ## the comparisons at length: 20 pairs of real releases of each kind, 500 made-up ones
 	STOKER_TEST_RUNS=20 go test -timeout 30m -run TestVerdicts -v ./cmd/stoker/demo
 	STOKER_TEST_RUNS=500 go test -timeout 30m -run 'ComparePower|NoFalseAlarm|WatchAlarms' -v ./worker/health
 
-rows: ## a million rows of PostgreSQL into a namespace: flat memory, and the speed against psql | redis-cli
+rows: tools ## a million rows of PostgreSQL into a namespace: flat memory, and the speed against psql | redis-cli
 	STOKER_TEST_ROWS=1000000 go test -timeout 60m -run FlatMemory -bench BenchmarkRows -benchtime 1x -v ./worker/warm
 
 crawl: ## a million addresses in flat memory, and the speed against wrk and hey over nginx

@@ -209,14 +209,12 @@ func (f *fill) store(ctx context.Context, value []byte) bool {
 		score = strconv.FormatInt(final, 10)
 	}
 	key := f.c.tmpl.Key(f.release, f.key)
-	_, err := f.c.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, t := range f.tags { // first the index, then the entry
+	list := func(p redis.Pipeliner) {
+		for _, t := range f.tags {
 			p.Do(ctx, "ZADD", f.c.tmpl.Key(f.release, TagIndex(t)), score, f.key)
 		}
-		p.Do(ctx, "SET", key, value, "PXAT", probation)
-		return nil
-	})
-	if err != nil {
+	}
+	if put(ctx, f.c.cache, list, func(p redis.Pipeliner) { p.Do(ctx, "SET", key, value, "PXAT", probation) }) != nil {
 		return false
 	}
 	stale, err := f.c.journal.Check(ctx, f.release, f.mark, []Tagged{{f.key, f.tags}})
@@ -229,6 +227,21 @@ func (f *fill) store(ctx context.Context, value []byte) bool {
 	keys, args := settleArgs(f.c.cache, f.c.tmpl, f.release, f.key, string(value), f.tags, probation, final)
 	settled, err := settleScript.Run(ctx, f.c.cache, keys, args...).Int()
 	return err == nil && settled == 1 && !stale[0]
+}
+
+// put sends what lists entries in the indexes of their tags, then what sets them: in one go, but on a
+// Cluster, whose servers work through a pipeline side by side.
+func put(ctx context.Context, cache redis.UniversalClient, list, set func(redis.Pipeliner)) error {
+	steps := []func(redis.Pipeliner){func(p redis.Pipeliner) { list(p); set(p) }}
+	if Sharded(cache) {
+		steps = []func(redis.Pipeliner){list, set}
+	}
+	for _, step := range steps {
+		if _, err := cache.Pipelined(ctx, func(p redis.Pipeliner) error { step(p); return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settleArgs are settle.lua's: the entry goes from its probation to its final expiry, -1 for one that

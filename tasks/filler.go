@@ -126,22 +126,25 @@ func (b *Filling) Store(ctx context.Context, entries []Filled) (stored []bool, e
 
 // put lists and sets entries, each with a probation of its own, in Unix milliseconds.
 func (b *Filling) put(ctx context.Context, entries []Filled) (probations []int64, err error) {
-	probations = make([]int64, len(entries))
-	_, err = b.f.cache.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, e := range entries {
+	list := func(p redis.Pipeliner) {
+		for _, e := range entries {
 			score := "+inf"
 			if e.ExpiresAt != 0 {
 				score = strconv.FormatInt(e.ExpiresAt, 10)
 			}
-			for _, t := range e.Tags { // first the index, then the entry
+			for _, t := range e.Tags {
 				p.Do(ctx, "ZADD", b.f.tmpl.Key(b.release, TagIndex(t)), score, e.Key)
 			}
+		}
+	}
+	probations = make([]int64, len(entries))
+	set := func(p redis.Pipeliner) {
+		for i, e := range entries {
 			probations[i] = b.server.Add(b.f.limit).UnixMilli() - mathrand.Int64N(fillJitter.Milliseconds())
 			p.Do(ctx, "SET", b.f.tmpl.Key(b.release, e.Key), e.Value, "PXAT", probations[i])
 		}
-		return nil
-	})
-	return probations, err
+	}
+	return probations, put(ctx, b.f.cache, list, set)
 }
 
 // End gives the leases back, even when ctx was cancelled. What it cannot give back ends by itself.

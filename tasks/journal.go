@@ -17,12 +17,9 @@ var (
 	recordLua string
 	//go:embed mark.lua
 	markLua string
-	//go:embed check.lua
-	checkLua string
 
 	recordScript = redis.NewScript(recordLua)
 	markScript   = redis.NewScript(markLua)
-	checkScript  = redis.NewScript(checkLua)
 )
 
 // Mark is a position in the log: whatever was read after it was taken may be trusted unless an
@@ -30,12 +27,6 @@ var (
 type Mark struct {
 	Number int64  `json:"number"` // microseconds since 1970 or, in a burst, one more than the last
 	Epoch  string `json:"epoch"`
-}
-
-// Tagged is an entry's logical key with its tags: all that an invalidation can know it by.
-type Tagged struct {
-	Key  string
-	Tags []string
 }
 
 // Journal is the client's half of the log, in the queue Redis: record, mark, check. What the
@@ -89,35 +80,6 @@ func (j *Journal) Mark(ctx context.Context) (Mark, error) {
 		return Mark{}, fmt.Errorf("take mark: %w", err)
 	}
 	return ParseMark(reply)
-}
-
-// Check reports for each entry whether it was invalidated after m. With a release, everything
-// counts as invalidated unless that release is live: nothing may be stored in a namespace that
-// receives no invalidations.
-func (j *Journal) Check(ctx context.Context, release string, m Mark, entries []Tagged) ([]bool, error) {
-	if len(entries) == 0 {
-		return nil, nil
-	}
-	args := make([]any, 0, 3+3*len(entries))
-	args = append(args, m.Number, m.Epoch, release)
-	for _, e := range entries {
-		args = append(args, e.Key, len(e.Tags))
-		for _, t := range e.Tags {
-			args = append(args, t)
-		}
-	}
-	reply, err := checkScript.Run(ctx, j.queue, []string{j.keys.LogMeta(), j.keys.Log(), j.keys.Prefixes(), j.keys.Live()}, args...).Int64Slice()
-	if err != nil {
-		return nil, fmt.Errorf("check %d entries against the log: %w", len(entries), err)
-	}
-	if len(reply) != len(entries) {
-		return nil, fmt.Errorf("check %d entries against the log: %d verdicts", len(entries), len(reply))
-	}
-	stale := make([]bool, len(reply))
-	for i, v := range reply {
-		stale[i] = v == 1
-	}
-	return stale, nil
 }
 
 // ParseMark reads a script's reply {number, epoch}.

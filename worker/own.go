@@ -14,8 +14,10 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor"
 	"github.com/alphanode/stoker/worker/governor/throttle"
+	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/namespace"
+	"github.com/alphanode/stoker/worker/notify"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/warm"
 	"github.com/alphanode/stoker/worker/warm/origin"
@@ -29,7 +31,7 @@ import (
 // [slog.Default].
 //
 // A batch runs on any worker of its lane, so the stoker program's workers must leave the warm lane to
-// this one: STOKER_LANES=invalidate,bulk,release,refresh,upkeep,health. Any number of either may run.
+// this one: STOKER_LANES=invalidate,bulk,release,refresh,upkeep,health,notify. Any number of either may run.
 func ServeWarm(ctx context.Context, sources map[string]source.Opener) error {
 	var s ownSettings
 	if err := s.load(); err != nil {
@@ -70,10 +72,11 @@ type ownSettings struct {
 	Warm   warm.Config
 	Origin origin.Config
 	Pace   governor.Config
+	Notify notify.Config
 }
 
 func (s *ownSettings) load() error {
-	for _, room := range []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Pace} {
+	for _, room := range []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Pace, &s.Notify} {
 		if err := envconfig.Process("STOKER", room); err != nil {
 			return fmt.Errorf("%w: %v", tasks.ErrInvalid, err)
 		}
@@ -109,7 +112,8 @@ func (s *ownSettings) handlers(queue, cache redis.UniversalClient, sources map[s
 	ledger := release.Open(queue, keys)
 	log := invalidation.Open(queue, keys, invalidation.Config{OriginLag: s.Tasks.OriginLag, FillLimit: s.Tasks.FillLimit, LogReplicas: s.Tasks.LogReplicas})
 	lanes := Queues{App: s.Tasks.App, Queue: queue}
-	pacer := throttle.New(throttle.Deps{Config: s.Pace, Cache: cache, Waiting: func(ctx context.Context) (int, error) {
+	reports := throttle.Reports{Queue: queue, Keys: keys}
+	pacer := throttle.New(throttle.Deps{Config: s.Pace, Cache: cache, Publish: reports.Put, Waiting: func(ctx context.Context) (int, error) {
 		pending, err := queue.ZCard(ctx, keys.Pending()).Result()
 		queued, queuedErr := lanes.Waiting(ctx, tasks.LaneRelease)
 		return int(pending + queued), errors.Join(err, queuedErr)
@@ -129,6 +133,7 @@ func (s *ownSettings) handlers(queue, cache redis.UniversalClient, sources map[s
 	runner, err := warm.New(s.Warm, warm.Deps{
 		Queue: queue, Keys: keys, Ledger: ledger, Log: log, Check: log.Journal, Replay: applier,
 		Cache: ns, Tasks: client, Version: "dev", Sources: sources, Origins: origins, Room: throttle.Room{Cache: cache, Headroom: s.Pace.Headroom()},
+		Failed: s.teller(queue, client),
 	})
 	if err != nil {
 		pacer.Close()
@@ -140,4 +145,15 @@ func (s *ownSettings) handlers(queue, cache redis.UniversalClient, sources map[s
 		return client.Close()
 	}
 	return Handlers{tasks.TypeWarmRun: WarmRun(runner), tasks.TypeWarmBatch: WarmBatch(runner)}, closeAll, nil
+}
+
+// teller has people told of a certificate that did not pass; nil where there is nobody to tell.
+func (s *ownSettings) teller(queue redis.UniversalClient, client *tasks.Client) func(context.Context, string, warm.Certificate) error {
+	if !s.Notify.Enabled() {
+		return nil
+	}
+	monitor := health.New(health.Deps{App: s.Tasks.App, Queue: queue, Tell: client.Enqueue}, health.Config{})
+	return func(ctx context.Context, id string, c warm.Certificate) error {
+		return monitor.CertificateFailed(ctx, id, c.Run, string(c.Verdict), c.Reasons)
+	}
 }

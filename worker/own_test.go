@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -91,6 +92,7 @@ func TestServeWarm(t *testing.T) {
 	server := redistest.Start(t)
 	t.Setenv("STOKER_APP", "shop")
 	t.Setenv("STOKER_REDIS_URL", server.URL)
+	t.Setenv("STOKER_WEBHOOK_URL", "http://127.0.0.1:1/")
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- worker.ServeWarm(ctx, map[string]source.Opener{"prices": openPrices}) }()
@@ -122,6 +124,12 @@ func TestServeWarm(t *testing.T) {
 	if s.Status != string(warm.Pass) || s.Sources[0].Stored != 100 || s.Sources[0].Kind != "custom" {
 		t.Errorf("run %+v, certificate %+v", s, s.Certificate)
 	}
+	// One that fails is told to people, where anybody is to be told.
+	if _, _, err := client.Warm(ctx, tasks.WarmRequest{Release: "r1", Plan: []byte(strings.Replace(ownPlan, "source: prices", "source: wages", 1)), By: by}); err != nil {
+		t.Fatal(err)
+	}
+	told := "asynq:{" + tasks.LaneNotify.Queue("shop") + "}:pending"
+	redistest.Eventually(t, "people to be told", func() bool { return server.Client.LLen(ctx, told).Val() == 1 })
 	for _, id := range []int{0, 99} {
 		if got, err := server.Client.Get(ctx, "shop:r1:price:"+strconv.Itoa(id)).Result(); got != "1.00 EUR" || err != nil {
 			t.Errorf("price %d: %q, %v", id, got, err)

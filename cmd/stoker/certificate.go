@@ -40,7 +40,10 @@ func certificateDetails(cert warm.Certificate) []health.Field {
 		add("First expiry", "in %s; at most %.0f%% end within one minute", duration(cert.FirstExpiry), 100*cert.SameMinute)
 	}
 	if h := cert.Hot; h != nil && h.Judged > 0 {
-		add("Predicted hit rate", "%s", hitRate(*h))
+		// Without another release nobody knows what a sample left out for the cache.
+		if cert.Sample == 0 || h.Active != "" {
+			add("Predicted hit rate", "%s", hitRate(*h))
+		}
 		add("Hot list", "%s: %d of %d items are for the cache%s", h.From, h.Judged, h.Items, traffic(*h))
 		if len(h.Missing) > 0 {
 			add("Most wanted that is missing", "%s", examples(h.Missing))

@@ -258,7 +258,7 @@ func (r *rooms) doctorDeps() health.DoctorDeps {
 		Queue: r.queue, Cache: r.cache, QueueURL: r.set.Tasks.RedisURL, CacheURL: r.set.Tasks.CacheURL,
 		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebURL: r.set.Web.WebURL, WebGuarded: r.set.Web.Guarded(),
 		QueueKeys:   []string{r.keys.Cursor(doctor), "asynq:{" + tasks.LaneHealth.Queue(r.set.Tasks.App) + "}:" + doctor},
-		CacheKeys:   []string{r.tmpl.Key(doctor, doctor), r.keys.Fence(doctor)},
+		CacheKeys:   r.doctored(doctor),
 		SecretFiles: map[string]string{},
 		Records:     r.ledger.List,
 		ActiveBytes: func(ctx context.Context, id string) (int64, error) {
@@ -389,4 +389,13 @@ func (c *cli) switchCommand(verb, short, long string, do func(*asynq.Inspector, 
 			})
 		},
 	}
+}
+
+// doctored are keys like those that stoker uses on the cache Redis, of a release that is none.
+func (r *rooms) doctored(release string) []string {
+	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release)}
+	if tasks.Sharded(r.cache) {
+		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Watermark(1))
+	}
+	return keys
 }

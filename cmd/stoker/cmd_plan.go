@@ -82,7 +82,7 @@ func (c *cli) checkPlan(ctx context.Context, file, release string) error {
 	defer r.close()
 	plan, notes, err := r.warmer.CheckPlan(ctx, text, release)
 	if err != nil {
-		return fmt.Errorf("plan %s: %w", file, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	return c.showChecked(file, plan, "is sound, and what it names can be reached", notes)
 }

@@ -114,7 +114,7 @@ func readPlan(file string) ([]byte, *warm.Plan, error) {
 	}
 	plan, err := warm.ParsePlan(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("plan %s: %w", file, err)
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return text, plan, nil
 }
@@ -186,48 +186,66 @@ func (r *rooms) followRun(ctx context.Context, run string, show func(warm.RunSta
 	}
 }
 
+// showRun shows how a run ended; its error says so to scripts, and repeats no reason that was shown.
 func (c *cli) showRun(s warm.RunStatus) error {
 	err := c.show(s, func(w io.Writer) {
-		var rows [][]string
-		for _, src := range s.Sources {
-			rows = append(rows, []string{src.Name, src.Kind, strconv.FormatInt(src.Planned, 10), strconv.FormatInt(src.Stored, 10),
-				strconv.FormatInt(src.Invalidated, 10), strconv.FormatInt(src.Failed, 10)})
-		}
-		if len(rows) > 0 {
-			table(w, []string{"SOURCE", "KIND", "PLANNED", "STORED", "EDITED MEANWHILE", "FAILED"}, rows)
-		}
-		printFailures(w, s)
-		fmt.Fprintf(w, "%s: %s", s.Release, s.Status)
-		if s.Certificate != nil {
-			fmt.Fprintf(w, ", %.1f%% of the plan is warm, %d entries in the namespace", 100*s.Certificate.Coverage, s.Certificate.Entries)
-			for _, why := range s.Certificate.Reasons {
-				fmt.Fprintf(w, "\n  %s", plain(why))
-			}
-		}
-		fmt.Fprintln(w)
-		if s.Certificate != nil {
-			printFields(w, certificateDetails(*s.Certificate))
+		if s.Status != statusRefused { // of which the error says all
+			printRun(w, s)
 		}
 	})
 	switch {
 	case err != nil:
 		return err
-	case s.Status == "pass":
+	case s.Status == string(warm.Pass):
 		return nil
-	case s.Status == "inconclusive":
-		return fmt.Errorf("warm %q: %w: %s", s.Release, errInconclusive, strings.Join(reasons(s), "; "))
-	case s.Status == "refused":
-		return fmt.Errorf("warm %q: %w: %s", s.Release, tasks.ErrRefused, s.Error)
+	case s.Status == string(warm.Inconclusive):
+		return fmt.Errorf("warm release %q: %w", s.Release, errInconclusive)
+	case s.Status == statusRefused:
+		return refusedRun(s.Error)
+	case s.Certificate != nil:
+		return fmt.Errorf("warm release %q: its certificate says %s", s.Release, s.Status)
 	}
-	return fmt.Errorf("warm %q: %s: %s", s.Release, s.Status, strings.Join(reasons(s), "; "))
+	return fmt.Errorf("warm release %q: %s: %s", s.Release, s.Status, s.Error)
 }
 
-// printFailures shows the first of what failed in each source.
-func printFailures(w io.Writer, s warm.RunStatus) {
+func printRun(w io.Writer, s warm.RunStatus) {
+	var rows [][]string
+	for _, src := range s.Sources {
+		rows = append(rows, []string{src.Name, src.Kind, strconv.FormatInt(src.Planned, 10), strconv.FormatInt(src.Stored, 10),
+			strconv.FormatInt(src.Invalidated, 10), strconv.FormatInt(src.Failed, 10)})
+	}
+	if len(rows) > 0 {
+		table(w, []string{"SOURCE", "KIND", "PLANNED", "STORED", "EDITED MEANWHILE", "FAILED"}, rows)
+	}
 	if s.Certificate == nil {
+		fmt.Fprintf(w, "%s: %s\n", s.Release, s.Status)
 		return
 	}
-	for _, src := range s.Certificate.Sources {
+	printFailures(w, *s.Certificate)
+	fmt.Fprintf(w, "%s: %s, %.1f%% of the plan is warm", s.Release, s.Status, 100*s.Certificate.Coverage)
+	if n := s.Certificate.Entries; n > 0 { // a run that gave up did not count them
+		fmt.Fprintf(w, ", %d entries in the namespace", n)
+	}
+	fmt.Fprintln(w)
+	for _, why := range s.Certificate.Reasons {
+		fmt.Fprintf(w, "  %s\n", plain(why))
+	}
+	printFields(w, certificateDetails(*s.Certificate))
+}
+
+// statusRefused is that of a run that never began.
+const statusRefused = "refused"
+
+// refusedRun is why a run was refused, in the worker's words.
+type refusedRun string
+
+func (r refusedRun) Error() string { return string(r) }
+
+func (r refusedRun) Unwrap() error { return tasks.ErrRefused }
+
+// printFailures shows the first of what failed in each source.
+func printFailures(w io.Writer, c warm.Certificate) {
+	for _, src := range c.Sources {
 		for _, f := range src.Failures {
 			fmt.Fprintf(w, "failed in %s: %d %s\n", src.Name, f.Count, f.Kind.Words())
 			for _, example := range f.Examples {
@@ -235,11 +253,4 @@ func printFailures(w io.Writer, s warm.RunStatus) {
 			}
 		}
 	}
-}
-
-func reasons(s warm.RunStatus) []string {
-	if s.Certificate != nil {
-		return s.Certificate.Reasons
-	}
-	return []string{s.Error}
 }

@@ -27,6 +27,7 @@ const posts = 10_000
 type shop struct {
 	*install
 	db     *sql.DB
+	plan   string // its file
 	cache  redis.UniversalClient
 	tmpl   tasks.Template
 	latest *process // the worker started last by killWhen
@@ -63,7 +64,7 @@ sources:
 	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &shop{install: newInstall(t, append(env, "SITE_DSN="+dsn, "STOKER_PLAN="+plan)...), db: db}
+	s := &shop{install: newInstall(t, append(env, "SITE_DSN="+dsn, "STOKER_PLAN="+plan)...), db: db, plan: plan}
 	s.cache = s.redis.Client
 	s.tmpl, err = tasks.ParseTemplate(tasks.DefaultTemplate, s.app)
 	if err != nil {

@@ -38,6 +38,7 @@ type install struct {
 	dir   string
 	app   string
 	redis *redistest.Server
+	queue redis.UniversalClient // of redis, unless that is not the queue Redis
 	env   []string
 }
 
@@ -50,7 +51,7 @@ func newInstall(t *testing.T, env ...string) *install {
 			app = name
 		}
 	}
-	return &install{T: t, dir: dir, app: app, redis: server, env: append([]string{
+	return &install{T: t, dir: dir, app: app, redis: server, queue: server.Client, env: append([]string{
 		asStoker + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir,
 		"GORACE=atexit_sleep_ms=0", // the race detector would hold each process for a second
 		"STOKER_APP=" + app, "STOKER_REDIS_URL=" + server.URL, "STOKER_SNAPSHOT_URL=file://" + filepath.Join(dir, "archives"),
@@ -136,8 +137,8 @@ func (in *install) endLeases() {
 	in.Helper()
 	for _, l := range tasks.Lanes() {
 		key := "asynq:{" + l.Queue(in.app) + "}:lease"
-		for _, id := range in.redis.Client.ZRange(context.Background(), key, 0, -1).Val() {
-			if err := in.redis.Client.ZAddXX(context.Background(), key, redis.Z{Score: 1, Member: id}).Err(); err != nil {
+		for _, id := range in.queue.ZRange(context.Background(), key, 0, -1).Val() {
+			if err := in.queue.ZAddXX(context.Background(), key, redis.Z{Score: 1, Member: id}).Err(); err != nil {
 				in.Fatal(err)
 			}
 		}
@@ -147,7 +148,7 @@ func (in *install) endLeases() {
 // awaitTask waits until a task is done and returns its result.
 func (in *install) awaitTask(lane tasks.Lane, id string) []byte {
 	in.Helper()
-	inspector := asynq.NewInspectorFromRedisClient(in.redis.Client)
+	inspector := asynq.NewInspectorFromRedisClient(in.queue)
 	var result []byte
 	redistest.Eventually(in.T, "task "+id, func() bool {
 		info, err := inspector.GetTaskInfo(lane.Queue(in.app), id)

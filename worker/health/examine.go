@@ -62,7 +62,8 @@ func Examine(ctx context.Context, d DoctorDeps, cfg Config) Setup {
 	})
 	wg.Go(func() { s.QueueRights = askRights(ctx, limit, d.Queue, needs(d.QueueKeys), d.QueueKeys) })
 	wg.Go(func() {
-		s.CacheRights = askRights(ctx, limit, d.Cache, append(needs(d.CacheKeys), restores(d.CacheKeys)...), d.CacheKeys)
+		needed := slices.Concat(needs(d.CacheKeys), restores(d.CacheKeys), walks(d.Cache))
+		s.CacheRights = askRights(ctx, limit, d.Cache, needed, d.CacheKeys)
 	})
 	wg.Go(func() {
 		if base := consoleURL(d.WebURL, d.WebAddr); base != "" {

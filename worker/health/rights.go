@@ -65,6 +65,18 @@ func restores(keys []string) []trial {
 	return all
 }
 
+// walks are the trials of what work on whole namespaces needs as well on a Cluster.
+func walks(cache redis.UniversalClient) []trial {
+	if _, ok := cache.(*redis.ClusterClient); !ok {
+		return nil
+	}
+	return []trial{
+		{"see the Cluster's primaries", []any{"CLUSTER", "SHARDS"}},
+		{"see how each of them sees the others", []any{"CLUSTER", "NODES"}},
+		{"ask for a key's slot", []any{"CLUSTER", "KEYSLOT", elsewhere}},
+	}
+}
+
 // tryRights tries what client may do.
 func tryRights(ctx context.Context, client redis.UniversalClient, needed []trial) (found Rights, err error) {
 	try := func(trials []trial, tell bool) (told []string) {

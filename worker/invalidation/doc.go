@@ -70,6 +70,13 @@
 // takes all that the index lists, as it does when in doubt. A companion takes about 80 bytes,
 // its key and its tags: 152 bytes for a key of 37 and tags of 37.
 //
+// On a Cluster an index and its entries are on different servers, and what is one step elsewhere is three: read
+// a slice of the index, unlink the entries, mark their members. A writer may come in between. What
+// it lists and sets is unlinked, or stays with its member marked, which the next removal and
+// the prune know how to take; whether its value is from before the invalidation is for its own check.
+// An index may move to another server between two slices: a cursor carries the process that gave it,
+// and another begins anew.
+//
 // # Invariants
 //
 //   - A value read before an invalidation of it leaves the namespace by apply (it was there),

@@ -22,8 +22,8 @@
 // A cursor handed out between slices is opaque; 0 means the beginning and, handed out, the end.
 // A SCAN cursor means nothing to any server process but the one that gave it (the hash seed is
 // random), so cursors carry a fingerprint of that process. After a restart or a failover the
-// scan begins again from the start; ReadFrom leaves that to its caller. SCAN itself may return a key twice, so callers take every
-// entry as if it could come again; all work here is safe twice.
+// scan begins again from the start; ReadFrom leaves that to its caller. SCAN itself may return a key
+// twice, so callers take every entry as if it could come again; all work here is safe twice.
 //
 // # What SCAN promises
 //
@@ -61,7 +61,46 @@
 //
 // # Cluster
 //
-// What scans goes over all primaries in parallel, and once more over those that may have been given keys
-// meanwhile. Work on named keys (Put, Write, Remove, Lookup) runs on any client. What scans is refused on a
-// ring of servers that know nothing of one another.
+// Work on a whole namespace is a walk: it visits all primaries of a Redis Cluster in parallel, each with
+// slices and a pacer of its own, over a connection that follows no redirection. Slots may move and
+// replicas be promoted meanwhile. A walk is rounds of visits between looks:
+//
+//  1. look: ask every primary for its process, the epoch of its configuration, its slots, and how many
+//     keys were ever moved to it; wait until all agree on who owns what and every slot has an owner
+//  2. visit the primaries that are left, all of them at first; one that fails with what a failover or
+//     a move brings about (MOVED, ASK, CLUSTERDOWN, a broken connection, …) stays left, from its cursor on
+//  3. look again. Left are those that failed, and, from their beginning, those that may have been
+//     given keys since the last look: a new process, a new epoch, another number of keys moved
+//     to it, or slots that it did not have. When none is left, the walk has ended
+//
+// No key that was there throughout can have been missed. Take the last round in which its server at
+// the round's end was visited from the beginning. Had the key come to that server after the look
+// before, the server would have gained by the next look, and be left. So it was there
+// for the whole visit, and SCAN found it. Two looks that differ in nothing but what was moved
+// away prove that nothing came: a promotion changes process or epoch, a slot's move the slots, the
+// move of single keys their number (cmdstat_restore-asking; a server that does not tell counts as
+// having gained while it imports). An entry may come twice, as everywhere here.
+//
+// The same position, of each primary what it was and the cursor there, is what Copy and ReadFrom hand out.
+// A later walk goes on from it by step 3.
+//
+// A script touches keys of its server only. Copy is a COPY inside the servers where the template keeps
+// an entry's slot in all releases (<app>:<release>:{<key>}), and by value where it does not and for keys
+// that are just being moved. Values are read by keys that are arguments of the script, since those of
+// many slots cannot be its keys; what the server does not have any more is read through the client.
+// A big value is put together under a name in its own slot. Tag indexes are on other servers than
+// their entries: Put and Write wait for the indexes, and prune and carry work in steps that change a
+// member only while it has the score by which they judged. There are no companions.
+//
+// The fence lies in every slot, so that each deleting script can check one that is local, also on a
+// server that was given its first slot a moment ago. It counts only in the process that it was found in
+// when the purge began: a promoted replica may have forgotten that somebody took the release back. A
+// purge that meets another process ends with [ErrFenceLost], and whoever purges looks again, sets the
+// fence again, and begins anew. When it has ended, the fences are removed.
+//
+// What goes to several servers at once is timed by each server's own clock; the longest time
+// counts. A primary that dies takes what its replica lacks with it: a copy or a restore may lack
+// entries that it had counted.
+//
+// A ring of servers that know nothing of one another is refused.
 package namespace

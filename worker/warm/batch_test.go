@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/namespace"
@@ -284,6 +285,40 @@ func TestReleaseGone(t *testing.T) {
 	}
 	if s := g.status("run1"); s.Status != string(Fail) || g.record1().State != release.Expired || g.entries("r1") != 0 {
 		t.Errorf("run %s, release %s, %d entries", s.Status, g.record1().State, g.entries("r1"))
+	}
+}
+
+// TestReleaseGoneInMidBatch: an expiry that overtakes a put ends the run, which says so, and is asked to
+// look for what the put left behind.
+func TestReleaseGoneInMidBatch(t *testing.T) {
+	g := newRig(t)
+	_, err := g.Run(t.Context(), g.jobs.job("run"), g.start("run1", "r1", g.plan()))
+	must(t, err)
+	puts := 0
+	g.deps.Cache = &hooked{Cache: g.cache, beforePut: func() {
+		if puts++; puts != 2 {
+			return
+		}
+		must(t, g.ledger.Move(t.Context(), "r1", release.Warming, release.New, by))
+		must(t, g.ledger.Move(t.Context(), "r1", release.New, release.Expired, by))
+		must(t, g.ledger.SetDoc(t.Context(), "r1", release.DocPurge, map[string]time.Time{"finished_at": time.Now()}))
+		_, err := g.cache.Unlink(t.Context(), "r1", "")
+		must(t, err)
+	}}
+	b := g.tasks.batches()[0]
+	if _, err := g.Batch(t.Context(), g.jobs.job(BatchTaskID(b)), b); !errors.Is(err, tasks.ErrRefused) {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	s := g.status("run1")
+	if s.Status != string(Fail) || !strings.Contains(s.Certificate.Reasons[0], `release "r1" is expired now`) || g.entries("r1") != 0 || g.openMarks("r1") != 0 || puts != 2 {
+		t.Errorf("run %+v, certificate %+v, %d entries, %d open marks, %d puts", s, s.Certificate, g.entries("r1"), g.openMarks("r1"), puts)
+	}
+	var purge struct {
+		FinishedAt time.Time `json:"finished_at"`
+	}
+	rec := g.record1()
+	if _, err := rec.Doc(release.DocPurge, &purge); err != nil || !purge.FinishedAt.IsZero() {
+		t.Errorf("the purge counts as finished: %+v, %v", purge, err)
 	}
 }
 

@@ -157,9 +157,9 @@ func (s SourceFigures) missing() string {
 
 // doubts says what the run could not show.
 func (c Certificate) doubts(o outcome) (reasons []string) {
-	if c.Planned == 0 {
+	if c.Planned == 0 && o.gaveUp == "" {
 		reasons = append(reasons, "nothing was planned")
-	} else if c.Invalidated == c.Planned {
+	} else if c.Planned > 0 && c.Invalidated == c.Planned {
 		reasons = append(reasons, "everything planned was invalidated meanwhile, so nothing is stored")
 	}
 	for _, s := range c.Sources {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm/hot"
 	"github.com/alphanode/stoker/worker/warm/source"
 )
@@ -95,9 +96,15 @@ func problemsOf(err error, path string) source.Problems {
 	}
 	var p *source.Problem
 	if errors.As(err, &p) {
-		return source.Problems{{Path: path + p.Path, Text: p.Text}}
+		return source.Problems{{Path: path + p.Path, Text: oneLine(p.Text)}}
 	}
-	return source.Problems{{Path: path, Text: err.Error()}}
+	return source.Problems{{Path: path, Text: oneLine(err.Error())}}
+}
+
+// oneLine is an error's text as a list of problems takes it: drivers write several lines, and the
+// list says by itself whether the plan is wrong.
+func oneLine(text string) string {
+	return strings.TrimPrefix(strings.Join(strings.Fields(text), " "), tasks.ErrInvalid.Error()+": ")
 }
 
 // probe tries a source out.
@@ -113,7 +120,7 @@ func (r *Runner) probe(ctx context.Context, s Source, release string) error {
 	if release == "" {
 		release = "r1" // nothing that is asked for depends on it
 	}
-	src, closeSource, err := r.newSource(s, release, "")
+	src, closeSource, err := r.openSource(s, release, "")
 	if err != nil && s.Query != nil { // the plan itself is sound: it is the DSN
 		return &source.Problem{Path: ".query.dsn_env", Text: err.Error()}
 	}

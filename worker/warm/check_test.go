@@ -50,10 +50,10 @@ sources:
 	_, notes, err = g.CheckPlan(t.Context(), []byte(text), "")
 	want := []string{
 		"line 2, column 19: hot.access_log: ", "line 5, column 12: sources[0].query: query: ", `line 9, column 18: sources[1].entry.key: key {{.slugg}}: the rows have no column "slugg"`,
-		`line 9, column 52: sources[1].entry.tags[1]: tag {{.tag}}: the rows have no column "tag"`, "line 11, column 40: sources[2].query.dsn_env: invalid input: OTHER_DSN is not set",
+		`line 9, column 52: sources[1].entry.tags[1]: tag {{.tag}}: the rows have no column "tag"`, "line 11, column 40: sources[2].query.dsn_env: OTHER_DSN is not set",
 		"line 14, column 19: sources[3].crawl.base: the base does not answer", "line 16, column 54: sources[4].crawl.sitemap: ", "line 18, column 19: sources[5].carry.from: ",
 	}
-	_, list, _ := strings.Cut(fmt.Sprint(err), "from here: ")
+	_, list, _ := strings.Cut(fmt.Sprint(err), "from here: 8 problems:\n  ")
 	lines := strings.Split(list, "\n  ")
 	if len(lines) != len(want) || errors.Is(err, tasks.ErrInvalid) {
 		t.Fatalf("got %d problems (%v), want %d of another cause than the plan:\n%v", len(lines), errors.Is(err, tasks.ErrInvalid), len(want), err)

@@ -37,6 +37,10 @@
 // entry that a crawl or a carry brought) is what 8 is for: until it is done the open mark keeps
 // the release from becoming ready or active.
 //
+// A release may be archived or expired meanwhile, by hand or by the rule, unless its state is warming. From
+// then on it is not live: 4 and 6 take everything for invalidated, the batch ends its run as failed, and
+// has the next expiry purge the namespace again, since a put that was under way may have come too late.
+//
 // # Figures
 //
 // Every planned entry ends as stored, invalidated (an edit overtook it: the site fills it fresh

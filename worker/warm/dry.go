@@ -194,9 +194,15 @@ func (v *surveyor) surveyCarry(ctx context.Context) (Survey, error) {
 		return v.found, err
 	}
 	v.found.Count, v.found.Bytes = e.Entries, e.Bytes
-	if e.Entries > 0 {
-		v.found.Basis = append(v.found.Basis, fmt.Sprintf("memory: a part of its entries, weighed as release %s has them", v.found.From))
+	switch {
+	case v.found.From == "":
+		v.found.Basis = append(v.found.Basis, "no other release is active: there is nothing to carry from")
+		return v.found, nil
+	case e.Entries == 0:
+		v.found.Basis = append(v.found.Basis, fmt.Sprintf("release %s has no entry of its families", v.found.From))
+		return v.found, nil
 	}
+	v.found.Basis = append(v.found.Basis, fmt.Sprintf("memory: a part of its entries, weighed as release %s has them", v.found.From))
 	for _, key := range e.Sample {
 		v.found.Keys = append(v.found.Keys, tasks.Bytes(key))
 	}

@@ -175,7 +175,7 @@ func (l *Lookup) ask(ctx context.Context, s *asked, keys []string, fn func(sourc
 	if s.finder == nil {
 		src, closer, err := l.runner.open(s.Source, l.Release, "")
 		if err != nil {
-			return err
+			return fmt.Errorf("ask source %q: %w", s.Name, err)
 		}
 		l.closers = append(l.closers, closer)
 		finder, ok := src.(source.Finder)

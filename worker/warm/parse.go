@@ -108,7 +108,10 @@ func (f findings) because(cause error) error {
 			lines[i] = fmt.Sprintf("line %d, column %d: %s", one.line, one.column, one.text)
 		}
 	}
-	return fmt.Errorf("plan: %w: %s", cause, strings.Join(lines, "\n  "))
+	if len(lines) == 1 {
+		return fmt.Errorf("plan: %w: %s", cause, lines[0])
+	}
+	return fmt.Errorf("plan: %w: %d problems:\n  %s", cause, len(lines), strings.Join(lines, "\n  "))
 }
 
 // errors returns everything that is wrong with the document.

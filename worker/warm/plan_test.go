@@ -105,6 +105,7 @@ var badPlans = []struct{ name, old, new, want string }{
 	{"timeout", "sitemap:", "timeout: 11m, sitemap:", "timeout"},
 	{"header name", "headers: {X-Release:", "headers: {'X Release':", "not a header's name"},
 	{"expected key", "key: \"page:{{.Path}}\"", "key: \"#p\"", "reserved"},
+	{"expected name", "page:{{.Path}}", "page:{{.Pth}}", "a page has no Pth: it has Path, Query"},
 	{"status", "expect: {", "expect: {status: 99, ", "status 99"},
 	{"carry from", "from: active", "from: 'a b'", "release \"a b\""},
 	{"empty family", "\"nav:\"", "\"\"", "an empty prefix"},
@@ -180,7 +181,7 @@ func FuzzParsePlan(f *testing.F) {
 
 // byParserOnly are the bad plans that no schema can tell from good ones.
 var byParserOnly = []string{"second document", "duplicate name", "semicolon", "key template", "reserved key", "value", "jitter of nothing",
-	"tag template", "base", "base with path", "no addresses", "timeout", "header name", "expected key", "hot crawl of no list", "probe base", "coverage"}
+	"tag template", "base", "base with path", "no addresses", "timeout", "header name", "expected key", "expected name", "hot crawl of no list", "probe base", "coverage"}
 
 // TestSchemaJudgesLikeTheParser validates good and bad plans by the published schema: it accepts what the
 // parser does, and refuses what that does, but for what a schema cannot know.
@@ -241,7 +242,7 @@ certificate: {coverage: 101%, samples: 3}
 		`line 6, column 13: unknown field "keys": did you mean key?`, "line 6, column 29: sources[0].entry.key", "line 7, column 11: sources[1].name",
 		"line 8, column 37: sources[1].carry.families", "line 9, column 25: certificate.coverage", `line 9, column 31: unknown field "samples": did you mean sample?`,
 	}
-	lines := strings.Split(strings.TrimPrefix(fmt.Sprint(err), "plan: invalid input: "), "\n  ")
+	lines := strings.Split(strings.TrimPrefix(fmt.Sprint(err), "plan: invalid input: 12 problems:\n  "), "\n  ")
 	if len(lines) != len(want) {
 		t.Fatalf("%d problems, want %d:\n%v", len(lines), len(want), err)
 	}

@@ -34,7 +34,7 @@ func (r *Runner) fits(ctx context.Context, picked []Source, p tasks.WarmRun) err
 		}
 		src, err := r.carry(ctx, s, p.Release)
 		if err != nil {
-			return err
+			return fmt.Errorf("plan source %q: %w", s.Name, err)
 		}
 		carries = append(carries, src)
 	}

@@ -147,14 +147,6 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 func (r *Runner) Close() { r.web.Close() }
 
 func (r *Runner) openSource(s Source, release, from string) (source.Source, func() error, error) {
-	src, closer, err := r.newSource(s, release, from)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open source %q: %w", s.Name, err)
-	}
-	return src, closer, nil
-}
-
-func (r *Runner) newSource(s Source, release, from string) (source.Source, func() error, error) {
 	switch {
 	case s.Query != nil:
 		src, err := query.New(*s.Query, *s.Entry, release, r.deps.Getenv, r.now)
@@ -203,13 +195,10 @@ func (r *Runner) carryFrom(ctx context.Context, s Source, to string) (string, er
 		return "", nil
 	}
 	from, err := r.liveRelease(ctx, s.Carry.From, carry.Active)
-	if err != nil {
-		return "", fmt.Errorf("source %q: %w", s.Name, err)
-	}
-	if from == to && s.Carry.From == carry.Active {
+	if err == nil && from == to && s.Carry.From == carry.Active {
 		from = "" // a warm of the active release itself
 	}
-	return from, nil
+	return from, err
 }
 
 // ownPlan returns the text of the worker's own plan.

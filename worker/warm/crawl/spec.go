@@ -63,6 +63,9 @@ const (
 // acceptable are the kinds of answers that a plan may accept.
 var acceptable = []source.Kind{source.SetsCookie, source.NoStore, source.Empty}
 
+// pageNames are the names of a page's fields.
+var pageNames = []string{"Path", "Query", "Release", "Variant"}
+
 // page is what templates see of a page.
 type page struct {
 	Path    string // decoded, with its leading slash
@@ -129,7 +132,7 @@ func (e Expect) Check(path string, ps *source.Problems) {
 	if strings.HasPrefix(e.Key, "#") {
 		ps.Add(path+".key", "key %q: logical keys that begin with # are reserved", e.Key)
 	}
-	ps.Check(path+".key", source.CheckTemplate(e.Key))
+	checkTemplate(path+".key", e.Key, ps)
 	if e.Status != 0 && (e.Status < 200 || e.Status > 299) {
 		ps.Add(path+".status", "status %d: use 200 to 299, redirects and errors are never warm", e.Status)
 	}
@@ -161,7 +164,21 @@ func checkHeaders(path string, headers map[string]string, ps *source.Problems) {
 		if !httpguts.ValidHeaderFieldName(name) {
 			ps.Add(path, "%q is not a header's name", name)
 		}
-		ps.Check(path+"."+name, source.CheckTemplate(value))
+		checkTemplate(path+"."+name, value, ps)
+	}
+}
+
+// checkTemplate adds what is wrong with a template that is rendered for each page.
+func checkTemplate(path, text string, ps *source.Problems) {
+	t, err := source.ParseTemplate(text)
+	if err != nil {
+		ps.Check(path, err)
+		return
+	}
+	for _, name := range t.Names() {
+		if !slices.Contains(pageNames, name) {
+			ps.Add(path, "template %q: a page has no %s: it has %s", text, name, strings.Join(pageNames, ", "))
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func ParseTemplate(text string) (Template, error) {
 	}}
 	t, err := template.New("").Option("missingkey=error").Funcs(funcs).Parse(text)
 	if err != nil {
-		return Template{}, fmt.Errorf("template %q: %s", text, strings.TrimPrefix(err.Error(), "template: :"))
+		return Template{}, fmt.Errorf("template %q: %s", text, strings.TrimPrefix(strings.TrimPrefix(err.Error(), "template: :"), "1: "))
 	}
 	return Template{t, plainParts(t)}, nil
 }
