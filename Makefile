@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: accessibility demo test lint bench bench-large model fuzz archive cluster verdicts rows crawl plot build tools
+.PHONY: accessibility demo test lint bench bench-large model fuzz kills archive cluster verdicts rows crawl plot build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -29,6 +29,10 @@ fuzz: ## every decoder, half a minute each (FUZZ_TIME=10m for longer)
 	@for target in $$(grep -rlE '^func Fuzz' --include '*_test.go' . | xargs -n1 dirname | sort -u); do \
 	  for name in $$(grep -hoE '^func Fuzz[A-Za-z]*' $$target/*_test.go | cut -c6-); do \
 	    go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ_TIME) $$target || exit 1; done; done
+
+KILLS = 50
+kills: ## killed in mid-work: KILLS times in each of carry, snapshot, expire and restore, on each kind of cache Redis; half an hour
+	STOKER_TEST_KILLS=$(KILLS) go test -timeout 120m -parallel 3 -run TestKilledInEveryWork -v ./cmd/stoker
 
 # STOKER_TEST_REDIS_SERVER=/path/to/redis-server (or valkey-server) runs any test on another server; then this
 # also restores archives of one server on the other.

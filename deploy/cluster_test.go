@@ -60,7 +60,7 @@ func TestRightsOnACluster(t *testing.T) {
 	watchCache(t, queue, as("stoker"))
 	fill(t, queue, as("site"))
 	keys := tasks.KeysOf("shop")
-	named := []string{"shop:r1:a", keys.Fence("r1"), keys.SlotFence("r1", "1"), keys.Watermark(1)}
+	named := []string{"shop:r1:a", keys.Fence("r1"), keys.SlotFence("r1", "1"), keys.Followers("1"), keys.Watermark(1)}
 	var cfg health.Config
 	if err := envconfig.Process("STOKER_TEST_EMPTY", &cfg); err != nil {
 		t.Fatal(err)

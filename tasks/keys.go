@@ -154,6 +154,15 @@ func (k Keys) SlotFence(release, tag string) string {
 	return "stoker:{" + tag + "}:fence:" + k.app + ":" + release
 }
 
+// Followers is a STRING in the cache Redis: how many replicas a server has had, behind its identity. It is
+// written behind other things: a replica that has it has those. On a Cluster tag names the slot; it is "" elsewhere.
+func (k Keys) Followers(tag string) string {
+	if tag == "" {
+		return k.prefix + "followers"
+	}
+	return "stoker:{" + tag + "}:followers:" + k.app
+}
+
 // Watermark is a STRING on one server of the cache Redis, as JSON: up to where the log is applied
 // there. n is 0 but on a Cluster, where each n lies in a slot of its own: some are on every server.
 func (k Keys) Watermark(n int) string {

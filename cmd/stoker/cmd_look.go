@@ -380,9 +380,9 @@ func (c *cli) switchCommand(verb, short, long string) *cobra.Command {
 
 // doctored are keys like those that stoker uses on the cache Redis, of a release that is none.
 func (r *rooms) doctored(release string) []string {
-	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release)}
+	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release), r.keys.Followers("")}
 	if tasks.Sharded(r.cache) {
-		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Watermark(1))
+		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Followers("1"), r.keys.Watermark(1))
 	}
 	return keys
 }

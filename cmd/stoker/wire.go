@@ -121,7 +121,7 @@ func (r *rooms) make() (err error) {
 		return err
 	}
 	r.retirer = retire.New(retire.Rooms{
-		App: r.set.Tasks.App, Template: r.tmpl, Ledger: r.ledger, Log: r.log, Cache: r.ns, Store: r.store,
+		App: r.set.Tasks.App, Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store,
 		Rule: r.set.Retain.Rule(), Server: retire.ServerVersion(r.cache), Logger: r.logger,
 	})
 	r.restorer = restore.New(restore.Rooms{

@@ -118,7 +118,8 @@
 //     that (a replica that is promoted is a copy of a cache, so it is read with a reader's mark);
 //     and the servers that are known to lack nothing
 //  2. in one script on the cache Redis: a server that is known notes those numbers as its watermark. It
-//     is known by its run_id and by its replication ID, which every promotion changes
+//     is known by its run_id and by its replication ID, which every promotion changes. But for a Cluster's it
+//     also notes how many replicas it has had, for package namespace
 //  3. a server that is not known has the watermark of the server it descends from, as far as it has
 //     followed. Replication, dumps and append-only files keep the order of writes, so it has every
 //     removal below that. Replay, in every live release, the log from there on

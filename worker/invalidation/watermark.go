@@ -100,7 +100,11 @@ func (a *Applier) note(ctx context.Context, r reach) ([]server, error) {
 	}
 	found := make([]server, len(places))
 	for i, key := range places {
-		reply, err := watermarkScript.Run(ctx, a.cache, []string{key}, strings.Join(r.known, " "), note).StringSlice()
+		on := []string{key}
+		if !tasks.Sharded(a.cache) {
+			on = append(on, a.log.keys.Followers(""))
+		}
+		reply, err := watermarkScript.Run(ctx, a.cache, on, strings.Join(r.known, " "), note).StringSlice()
 		if err != nil {
 			return nil, err
 		}

@@ -53,6 +53,18 @@
 // encoding without expiries is known by its encoding; any other costs one look-up more for each
 // field. A server without the commands is asked once a script whether it has them, and no more.
 //
+// # Failovers
+//
+// Replication is asynchronous: a replica that is promoted may lack what was written last, and have
+// again what was deleted. Servers names the processes that hold the keys; the name changes with every
+// restart and promotion. Replicated waits until the replicas have what was written so far, by a write of its own and
+// WAIT, and returns that name. So a work that notes the name at its start, does all it does again when it
+// finds another one, and is done only when Replicated returns the one noted, has lost nothing and
+// loses nothing afterwards. Purge and SetFence are such works. A replica that is cut off for a moment is
+// no less a candidate for promotion: how many there were is kept beside the keys (Keys.Followers), noted by every
+// look of package invalidation, and on a Cluster told by its servers. A replica that has not caught up within
+// ten seconds is given up, or one that has died would stop all work.
+//
 // # Reserved keys
 //
 // Logical keys that begin with # are stoker's: tag indexes, leases, and the parts of a big

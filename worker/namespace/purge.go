@@ -16,6 +16,8 @@ const (
 	// purgePasses is how often a purge goes over the server before it concludes that someone
 	// keeps writing to the namespace.
 	purgePasses = 10
+	// fenceTries is how often a fence is set again because the cache Redis has failed over.
+	fenceTries = 5
 	// fenceBatch is how many slots' fences one pipeline sets.
 	fenceBatch = 1024
 	// unfenceLimit is the time in which a purge removes its fences from a Cluster.
@@ -33,16 +35,33 @@ var (
 )
 
 // SetFence says that only the holder of token may purge the release; "" lets nobody. It ends
-// another holder's purge: when it has returned, no later slice deletes anything.
+// another holder's purge: when it has returned, no later slice deletes anything. The replicas know of it
+// then, so that a failover forgets no fence.
 func (c *Cache) SetFence(ctx context.Context, release, token string) (err error) {
 	defer wrap(&err, "fence", release)
 	if err := c.named(release); err != nil {
 		return err
 	}
-	if c.sharded {
-		return c.setFences(ctx, release, token)
+	for range fenceTries {
+		servers, err := c.Servers(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.setFence(ctx, release, token); err != nil {
+			return err
+		}
+		if now, err := c.Replicated(ctx); err != nil || now == servers {
+			return err
+		}
 	}
-	if token == "" {
+	return fmt.Errorf("the cache Redis has restarted or failed over %d times meanwhile", fenceTries)
+}
+
+func (c *Cache) setFence(ctx context.Context, release, token string) error {
+	switch {
+	case c.sharded:
+		return c.setFences(ctx, release, token)
+	case token == "":
 		return c.client.Del(ctx, c.keys.Fence(release)).Err()
 	}
 	return c.client.Set(ctx, c.keys.Fence(release), token, 0).Err()
@@ -51,7 +70,8 @@ func (c *Cache) SetFence(ctx context.Context, release, token string) (err error)
 // Purge deletes the release's whole namespace, reserved keys included, and returns how many
 // keys went. Every deleting step checks that the release's fence holds token and else deletes
 // nothing more and returns ErrRefused. It returns nil only after a pass over all servers that
-// found nothing left. A server that restarts or fails over meanwhile ends it with [ErrFenceLost].
+// found nothing left, and when the replicas know (see [Cache.Replicated]), so that no failover brings keys
+// back. A server that restarts or fails over meanwhile ends it with [ErrFenceLost].
 //
 // progress, which may be nil, gets the number deleted so far, by one goroutine at a time. It is called
 // for the first time before the first deletion, when all that follows depends on the fence as it is
@@ -68,11 +88,18 @@ func (c *Cache) Purge(ctx context.Context, release, token string, progress func(
 	if c.sharded {
 		defer p.unfence(ctx)
 	}
+	servers, err := c.Servers(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for range purgePasses {
 		before := p.deleted
 		err := c.everywhere(ctx, Work{Verb: verbDelete}, p.visit)
-		if err != nil || p.deleted == before {
-			return p.deleted, err
+		if err != nil {
+			return p.deleted, p.why(ctx, servers, err)
+		}
+		if p.deleted == before {
+			return p.deleted, p.kept(ctx, servers)
 		}
 		p.passed = true
 	}
@@ -160,6 +187,27 @@ func (p *purge) refused(ctx context.Context, fence string) error {
 		return errNoSlots
 	}
 	return errFence
+}
+
+// kept returns nil when servers, as noted before all that was deleted, are those of now, and no failover to
+// a replica can bring back what was deleted.
+func (p *purge) kept(ctx context.Context, servers string) error {
+	now, err := p.cache.Replicated(ctx)
+	if err == nil && now != servers {
+		return ErrFenceLost
+	}
+	return err
+}
+
+// why tells a fence that somebody else has taken from one that a server which restarted has forgotten.
+func (p *purge) why(ctx context.Context, servers string, err error) error {
+	if !errors.Is(err, errFence) {
+		return err
+	}
+	if now, other := p.cache.Servers(ctx); other == nil && now != servers {
+		return ErrFenceLost
+	}
+	return err
 }
 
 // slotFence is the release's fence in one slot of a Cluster.

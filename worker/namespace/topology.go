@@ -32,6 +32,7 @@ type shard struct {
 	epoch     int64   // of its configuration: grows with what it takes over
 	imports   int64   // keys that were moved to it since its process began; -1: it does not tell
 	importing bool    // a slot is being moved to it
+	replicas  int     // that it is known to have, whether they answer or not
 	slots     slotSet // that it owns
 	steady    slotSet // those of slots that are not being moved away
 }
@@ -231,6 +232,7 @@ type view struct {
 // parseNodes reads the reply of CLUSTER NODES.
 func parseNodes(text string) (*view, error) {
 	v := &view{primaries: map[string]bool{}, owned: map[string]slotSet{}}
+	replicas := map[string]int{} // by their primary's node ID
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 8 {
@@ -263,6 +265,9 @@ func parseNodes(text string) (*view, error) {
 		} else if s.slots != (slotSet{}) {
 			return nil, fmt.Errorf("its primary %s has failed, with %d slots", id, s.slots.size())
 		}
+		if slices.Contains(flags, "slave") {
+			replicas[f[3]]++
+		}
 		if slices.Contains(flags, "myself") {
 			v.self = s
 			s.epoch, _ = strconv.ParseInt(f[6], 10, 64)
@@ -271,6 +276,7 @@ func parseNodes(text string) (*view, error) {
 	if v.self == nil {
 		return nil, errors.New("CLUSTER NODES: no node is the server itself")
 	}
+	v.self.replicas = replicas[v.self.id]
 	return v, nil
 }
 

@@ -125,21 +125,32 @@ func (c *Cluster) OwnerOf(slot int) *Server {
 // replicas, which it returns.
 func (c *Cluster) KillPrimary(s *Server) *Server {
 	c.t.Helper()
-	replicas := c.replicasOf(s)
+	replicas := c.Replicas(s)
 	s.Kill()
-	return c.promoted(replicas)
+	return c.Heir(replicas)
+}
+
+// Rejoin starts a server that was killed again, which makes it a replica of its heir, and waits until it is in step.
+func (c *Cluster) Rejoin(s *Server) {
+	c.t.Helper()
+	s.Restart()
+	Eventually(c.t, "the replica to be in step", func() bool {
+		return strings.Contains(s.replication(), "master_link_status:up")
+	})
+	c.await("the servers to know of the replica")
 }
 
 // Promote makes a primary and its replica change places, as an operator does before maintenance: nothing
 // is lost. It returns the replica, the primary now.
 func (c *Cluster) Promote(s *Server) *Server {
 	c.t.Helper()
-	replicas := c.replicasOf(s)
+	replicas := c.Replicas(s)
 	replicas[0].do("CLUSTER", "FAILOVER")
-	return c.promoted(replicas[:1])
+	return c.Heir(replicas[:1])
 }
 
-func (c *Cluster) replicasOf(s *Server) []*Server {
+// Replicas returns a primary's replicas.
+func (c *Cluster) Replicas(s *Server) []*Server {
 	c.t.Helper()
 	id := s.nodeID()
 	replicas := slices.DeleteFunc(slices.Clone(c.Servers), func(r *Server) bool { return !strings.Contains(r.ownLine(), " "+id+" ") })
@@ -149,8 +160,8 @@ func (c *Cluster) replicasOf(s *Server) []*Server {
 	return replicas
 }
 
-// promoted waits until one of the replicas is a primary, and all know.
-func (c *Cluster) promoted(replicas []*Server) (heir *Server) {
+// Heir waits until one of the replicas is a primary, and all know; it returns that one.
+func (c *Cluster) Heir(replicas []*Server) (heir *Server) {
 	c.t.Helper()
 	Eventually(c.t, "a replica to be promoted", func() bool {
 		i := slices.IndexFunc(replicas, func(s *Server) bool { return s.role() == "master" })

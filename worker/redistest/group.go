@@ -58,16 +58,38 @@ func (g *Group) info(t testing.TB) string {
 // promoted another, which it returns.
 func (g *Group) Failover(t testing.TB) *Server {
 	t.Helper()
-	old := g.current(t)
+	old := g.Current(t)
 	old.Kill()
-	Eventually(t, "the Sentinel to promote a replica", func() bool {
-		return !strings.Contains(g.info(t), "address="+old.Addr+",") && g.current(t).role() == "master"
-	})
-	return g.current(t)
+	return g.Heir(t, old)
 }
 
-// current is the server that the Sentinel takes for the primary.
-func (g *Group) current(t testing.TB) *Server {
+// Heir waits until the Sentinel has promoted another server than the primary that was killed, and returns it.
+func (g *Group) Heir(t testing.TB, old *Server) *Server {
+	t.Helper()
+	Eventually(t, "the Sentinel to promote a replica", func() bool {
+		return !strings.Contains(g.info(t), "address="+old.Addr+",") && g.Current(t).role() == "master"
+	})
+	return g.Current(t)
+}
+
+// Rejoin starts a server that was killed again, makes all others replicas of the primary at present, which the
+// Sentinel takes its time for, and returns when they are in step.
+func (g *Group) Rejoin(t testing.TB, s *Server) {
+	t.Helper()
+	s.Restart()
+	Eventually(t, "the replicas to be in step", func() bool {
+		primary := g.Current(t) // the Sentinel may be about to choose another
+		for _, other := range append([]*Server{g.Primary}, g.Replicas...) {
+			if other != primary && !strings.Contains(other.replication(), "master_port:"+primary.port()+"\r") {
+				other.do("REPLICAOF", primary.host(), primary.port())
+			}
+		}
+		return primary.role() == "master" && strings.Count(primary.replication(), "state=online") == len(g.Replicas)
+	})
+}
+
+// Current is the server that the Sentinel takes for the primary.
+func (g *Group) Current(t testing.TB) *Server {
 	t.Helper()
 	for _, s := range append([]*Server{g.Primary}, g.Replicas...) {
 		if strings.Contains(g.info(t), "address="+s.Addr+",") {

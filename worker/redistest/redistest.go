@@ -130,6 +130,19 @@ func (s *Server) Kill() {
 	s.end(syscall.SIGKILL)
 }
 
+// Freeze stops the server's process where it is, as a machine that hangs does; its connections stay open. Thaw lets
+// it go on. Both leave one that is down alone.
+func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+
+// Thaw undoes Freeze.
+func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	if s.done != nil {
+		_ = s.cmd.Process.Signal(sig)
+	}
+}
+
 // Restart starts the server again on the same port and directory, stopping it first when it
 // is up, and returns when it has loaded its data and answers.
 func (s *Server) Restart() {

@@ -147,10 +147,7 @@ func (t *run) restore(ctx context.Context, d snapshot.Descriptor) error {
 				return err
 			}
 		}
-		if err := t.clear(ctx); err != nil {
-			return err
-		}
-		if err := t.fill(ctx, d); err != nil {
+		if err := t.bring(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -164,6 +161,47 @@ func (t *run) restore(ctx context.Context, d snapshot.Descriptor) error {
 		}
 	}
 	return err
+}
+
+// failovers is how often a restore begins anew in one try because the cache Redis has failed over.
+const failovers = 5
+
+// bring clears the namespace and fills it, all on the same servers of the cache Redis, and returns when the
+// replicas have it. A server that was promoted or started again may lack what was written last, and have again
+// what was cleared: then it begins anew.
+func (t *run) bring(ctx context.Context, d snapshot.Descriptor) error {
+	for range failovers {
+		if err := t.sameServers(ctx); err != nil {
+			return err
+		}
+		if err := t.clear(ctx); err != nil {
+			return err
+		}
+		if err := t.fill(ctx, d); err != nil {
+			return err
+		}
+		servers, err := t.Cache.Replicated(ctx)
+		if err != nil {
+			return err
+		}
+		if servers == t.Servers {
+			t.Phase = proved
+			return t.advance(ctx)
+		}
+		t.Logger.Warn("restore begins anew: the cache Redis has restarted or failed over", "release", d.Release)
+	}
+	return fmt.Errorf("the cache Redis has restarted or failed over %d times meanwhile: ask again when it is steady", failovers)
+}
+
+// sameServers begins anew when what was done so far was done on other servers of the cache Redis than those of now.
+func (t *run) sameServers(ctx context.Context) error {
+	servers, err := t.Cache.Servers(ctx)
+	if err != nil || servers == t.Servers {
+		return err
+	}
+	t.Servers = servers
+	t.Phase, t.Block, t.Report.Entries, t.Report.ExpiredLeftOut = moved, 0, 0, 0
+	return t.job.Save(ctx, t.cursor)
 }
 
 // restoredBy is who asked, and what the history is to say besides.

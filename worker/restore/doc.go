@@ -24,7 +24,9 @@
 //  6. replay: apply every invalidation since the snapshot's mark
 //  7. prove: of a sample of the archive's entries, each is there, or has expired, or was
 //     invalidated since the mark
-//  8. close the mark, move restoring → standby, go on as above
+//  8. wait until the replicas of the cache Redis have all of that. Steps 4 to 8 are done on the
+//     same servers: where one was promoted or has started again since 4, they are done anew
+//  9. close the mark, move restoring → standby, go on as above
 //
 // # Drill
 //
@@ -39,7 +41,9 @@
 // # What happens on failure
 //
 // Killed anywhere, the retry goes on from its cursor; a block that was written but not yet in
-// the cursor is written again, which the replay makes harmless. When the restore itself fails,
+// the cursor is written again, which the replay makes harmless. The cursor names the servers that it
+// speaks of: one that was promoted may lack the last blocks, and all that stands before them in the
+// cursor, or have again what was cleared. When the restore itself fails,
 // the release goes back to archived, its keys are purged again and the archive stays. A
 // restore whose task is gone for good shows no sign of life in the ledger (DocRestore); after
 // [AbandonedAfter] another rollback to the release takes over and begins anew.

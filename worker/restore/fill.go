@@ -32,11 +32,7 @@ func (t *run) fill(ctx context.Context, d snapshot.Descriptor) error {
 	}
 	t.Report.Replayed = replayed.Targets
 	t.Report.Entries = max(t.Report.Entries-replayed.Removed, 0)
-	if err := t.prove(ctx, d, sampled); err != nil {
-		return err
-	}
-	t.Phase = proved
-	return t.advance(ctx)
+	return t.prove(ctx, d, sampled)
 }
 
 // writeEntries writes the blocks behind the cursor, less their tag indexes, and returns a

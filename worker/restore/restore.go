@@ -51,6 +51,8 @@ type Cache interface {
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
 	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
 	FieldExpiries(ctx context.Context) (bool, error)
+	Servers(ctx context.Context) (string, error)
+	Replicated(ctx context.Context) (servers string, err error)
 }
 
 var (
@@ -125,7 +127,7 @@ const (
 	chosen  phase = iota // nothing changed yet, as far as is known
 	moved                // the release is restoring, by this task
 	cleared              // leftovers are purged; blocks up to Block are written
-	proved               // everything is written, replayed and proved
+	proved               // everything is written, replayed and proved, and the replicas have it
 )
 
 // cursor is what a rollback keeps for its retry.
@@ -136,7 +138,8 @@ type cursor struct {
 	Phase       phase     `json:"phase"`
 	Archive     string    `json:"archive,omitempty"`
 	Block       int       `json:"block,omitempty"`
-	Prior       string    `json:"prior,omitempty"` // the task it was taken over from
+	Servers     string    `json:"servers,omitempty"` // of the cache Redis, where all of it was written
+	Prior       string    `json:"prior,omitempty"`   // the task it was taken over from
 }
 
 // interrupted reports why long work must stop now, or nil.

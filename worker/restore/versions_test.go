@@ -107,7 +107,7 @@ func otherCache(t *testing.T, w *verbtest.World) restore.Rooms {
 // expire archives r1 with the verb itself.
 func expire(w *verbtest.World) error {
 	_, err := retire.New(retire.Rooms{
-		App: verbtest.App, Template: w.Template, Ledger: w.Ledger, Log: w.Log, Cache: w.Cache, Store: w.Store,
+		App: verbtest.App, Template: w.Template, Ledger: w.Ledger, Log: w.Log, Applier: w.Applier, Cache: w.Cache, Store: w.Store,
 		Rule: release.Rule{Standby: 1, Archived: 1}, Server: retire.ServerVersion(w.Client), Logger: w.Logger,
 	}).Expire(w.T.Context(), verbtest.NewJob("expire"), tasks.Expire{Release: "r1", By: verbtest.By})
 	return err

@@ -4,6 +4,7 @@
 // # Snapshot
 //
 //	mark := OpenReader(namespace)        goes back below unfinished writers
+//	note the servers of the cache Redis, and have those that are new among them lack no removal
 //	write every entry to a draft, publish it, read it back, check every byte
 //	refuse when the release has moved since step 1: a purge may have run under the reading
 //	record the descriptor, then delete the archive recorded before, then CloseReader
@@ -18,6 +19,9 @@
 //   - A key that is there throughout is found: a SCAN's cursor means the same after the kill, as long
 //     as the server is the same process. When it is not, all entries would come again; then the
 //     archive begins anew, so that it is never twice as large as it should be.
+//   - The servers are the same from the first entry to the last. One that was promoted, or that has
+//     started again, may serve for some moments what had been removed before the mark, which no replay
+//     would remove again; the archive begins anew, once that has been put right.
 //   - The indexes are read after all entries, whichever try read those.
 //   - When the release has moved since the first try began, a purge may have run in between, so the
 //     archive begins anew, as it does when the draft or a part of it is not what it was.
@@ -37,7 +41,8 @@
 //  3. move, by compare-and-set: from here on the release is not live and cannot be activated
 //  4. fence := a token of this try; state read once more; only then the deleting begins
 //  5. delete in slices, each of which checks the fence; the state is read every 20 ms between slices
-//  6. a last scan proves the namespace empty
+//  6. a last scan proves the namespace empty, and counts once the replicas have heard of all that was
+//     deleted: after a failover before that, deleting begins anew at 4
 //  7. document "purge" := finished; for an expired release its archive is deleted
 //
 // # Large values

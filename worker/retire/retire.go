@@ -39,12 +39,20 @@ type Cache interface {
 	Purge(ctx context.Context, release, token string, progress func(deleted int64)) (int64, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
 	FieldExpiries(ctx context.Context) (bool, error)
+	Servers(ctx context.Context) (string, error)
+}
+
+// Applier is what this room needs of invalidation.Applier.
+type Applier interface {
+	Look(ctx context.Context) (removed int, err error)
 }
 
 var (
 	_ Ledger = (*release.Ledger)(nil)
 	_ Log    = (*invalidation.Log)(nil)
 	_ Cache  = (*namespace.Cache)(nil)
+
+	_ Applier = (*invalidation.Applier)(nil)
 )
 
 // Rooms is what a [Retirer] works with. All of it is shared and safe for concurrent use.
@@ -53,6 +61,7 @@ type Rooms struct {
 	Template tasks.Template
 	Ledger   Ledger
 	Log      Log
+	Applier  Applier
 	Cache    Cache
 	Store    snapshot.Store
 	Rule     release.Rule

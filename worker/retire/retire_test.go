@@ -30,13 +30,14 @@ func rooms(w *verbtest.World, f *verbtest.Faults) retire.Rooms {
 	}
 	return retire.Rooms{
 		App: verbtest.App, Template: w.Template,
-		Ledger: verbtest.Ledger{Ledger: w.Ledger, F: f},
-		Log:    verbtest.Log{Log: w.Log, F: f},
-		Cache:  verbtest.Cache{Cache: w.Cache, F: f},
-		Store:  verbtest.Store{Store: w.Store, F: f},
-		Rule:   release.Rule{Standby: 1, Archived: 1},
-		Server: retire.ServerVersion(w.Client),
-		Logger: w.Logger,
+		Ledger:  verbtest.Ledger{Ledger: w.Ledger, F: f},
+		Log:     verbtest.Log{Log: w.Log, F: f},
+		Applier: verbtest.Applier{Applier: w.Applier, F: f},
+		Cache:   verbtest.Cache{Cache: w.Cache, F: f},
+		Store:   verbtest.Store{Store: w.Store, F: f},
+		Rule:    release.Rule{Standby: 1, Archived: 1},
+		Server:  retire.ServerVersion(w.Client),
+		Logger:  w.Logger,
 	}
 }
 

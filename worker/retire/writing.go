@@ -24,6 +24,7 @@ type cursor struct {
 type writing struct {
 	Name    string               `json:"name"`              // of the archive
 	Since   time.Time            `json:"since"`             // of the release's state when the reading began
+	Servers string               `json:"servers,omitempty"` // of the cache Redis, that it is read from
 	Read    string               `json:"read,omitempty"`    // where the reading goes on
 	Archive *snapshot.Checkpoint `json:"archive,omitempty"` // what is written of it up to there
 	Done    *snapshot.Summary    `json:"done,omitempty"`    // it is published, though not recorded
@@ -35,11 +36,12 @@ const begunAnew = 3
 // writer makes the archive of one release, in one try of its job.
 type writer struct {
 	*Retirer
-	job    tasks.Job
-	rec    release.Record
-	name   string
-	header snapshot.Header
-	cursor cursor
+	job     tasks.Job
+	rec     release.Record
+	name    string
+	header  snapshot.Header
+	servers string // of the cache Redis, that it is read from
+	cursor  cursor
 }
 
 // writer returns what goes on with an archive of that name, or begins it.
@@ -124,7 +126,10 @@ func (w *writer) keeps(err error) bool {
 // publish reads the namespace into the store.
 func (w *writer) publish(ctx context.Context) error {
 	for again := 1; ; again++ {
-		err := w.read(ctx)
+		err := w.steady(ctx)
+		if err == nil {
+			err = w.read(ctx)
+		}
 		if !errors.Is(err, namespace.ErrRestarted) {
 			return err
 		}
@@ -135,6 +140,28 @@ func (w *writer) publish(ctx context.Context) error {
 		}
 		w.Logger.Warn("snapshot begins anew", "release", w.rec.ID, "why", err)
 	}
+}
+
+// steady makes sure that the cache Redis lacks no removal from before the mark: a server that was promoted or
+// started again does at first. What was read on other servers than those of now is read again.
+func (w *writer) steady(ctx context.Context) (err error) {
+	if w.servers, err = w.Cache.Servers(ctx); err != nil {
+		return err
+	}
+	if at := w.cursor.Writing; at != nil && at.Servers != w.servers {
+		w.cursor.Writing = nil
+	}
+	_, err = w.Applier.Look(ctx)
+	return err
+}
+
+// still returns an error that wraps namespace.ErrRestarted when the servers have changed since.
+func (w *writer) still(ctx context.Context) error {
+	servers, err := w.Cache.Servers(ctx)
+	if err == nil && servers != w.servers {
+		return namespace.ErrRestarted
+	}
+	return err
 }
 
 // read writes the archive from where it stands to its end.
@@ -157,6 +184,9 @@ func (w *writer) read(ctx context.Context) error {
 		}
 		return stop
 	})
+	if err == nil {
+		err = w.still(ctx)
+	}
 	var done snapshot.Summary
 	if err == nil {
 		done, err = a.Commit()
@@ -196,7 +226,7 @@ func (w *writer) checkpoint(ctx context.Context, a *snapshot.Archiving, next str
 	if err != nil || !ok {
 		return err
 	}
-	w.cursor.Writing = &writing{Name: w.name, Since: w.rec.ChangedAt, Read: next, Archive: &at}
+	w.cursor.Writing = &writing{Name: w.name, Since: w.rec.ChangedAt, Servers: w.servers, Read: next, Archive: &at}
 	return w.job.Save(ctx, w.cursor)
 }
 

@@ -44,8 +44,9 @@ type Cost struct {
 
 // cursor is how far a batch has come.
 type cursor struct {
-	Next  string `json:"next"`
-	Tally tally  `json:"tally"`
+	Next    string `json:"next"`
+	Tally   tally  `json:"tally"`
+	Servers string `json:"servers,omitempty"` // of the cache Redis, where all of it was written
 }
 
 // Batch warms one batch of a run. The last one to finish ends the run. A retry goes on where the
@@ -100,32 +101,17 @@ func (r *Runner) warm(ctx context.Context, job tasks.Job, rec runRecord, st stat
 	if w.mark, err = r.openMark(ctx, p, cut); err != nil {
 		return tally{}, err
 	}
-	var at cursor
-	if _, err := job.Load(ctx, &at); err != nil {
-		return tally{}, err
-	}
-	w.tally, w.keep = at.Tally, cut.keep(s.demand.sample())
-	w.tally.Mark, w.took = w.mark, at.Tally.Took
+	w.keep, w.carries = cut.keep(s.demand.sample()), s.Carry != nil
 	part, err := r.part(ctx, rec, st, p, cut)
 	if err != nil {
-		return w.tally, err
-	}
-	if s.Carry != nil && at.Next == "" {
-		// What is invalidated leaves the source before anything is copied, so that no copy has to be
-		// taken back for what was known by now.
-		if _, err := r.deps.Replay.Sweep(ctx, 0); err != nil {
-			return w.tally, err
-		}
+		return tally{}, err
 	}
 	src, closeSource, err := r.open(s.Source, p.Release, cut.From)
 	if err != nil {
-		return w.tally, err
+		return tally{}, err
 	}
 	defer closeSource()
-	if err := w.walk(ctx, src, part, at.Next); err != nil {
-		return w.tally, err
-	}
-	if _, err := r.deps.Replay.Replay(ctx, p.Release, w.mark); err != nil {
+	if err := w.write(ctx, src, part); err != nil {
 		return w.tally, err
 	}
 	if err := w.stillLive(ctx); err != nil {

@@ -29,7 +29,8 @@
 //	5      put        (a crawl's pages were put by the site, a carry's entries by the server)
 //	6      check      remove what was invalidated meanwhile
 //	7      count, save the cursor
-//	8  replay everything after the mark, close it
+//	8  replay everything after the mark
+//	   wait until the replicas of the cache Redis have all of that, close the mark
 //	9  record the figures and leave the open set, in one step
 //
 // An invalidation that is recorded before 4 or 6 is seen there; one recorded later reaches the
@@ -40,6 +41,11 @@
 // A release may be archived or expired meanwhile, by hand or by the rule, unless its state is warming. From
 // then on it is not live: 4 and 6 take everything for invalidated, the batch ends its run as failed, and
 // has the next expiry purge the namespace again, since a put that was under way may have come too late.
+//
+// The cursor of 2 names the servers of the cache Redis that it speaks of. When one of them was promoted or
+// has started again, it may lack what was written last, and a tag index with it: the batch begins anew,
+// also when that is noticed only at 8. A carry then first takes out of the namespace all that the log
+// holds, for it may have copied what had come back to the source.
 //
 // # Figures
 //

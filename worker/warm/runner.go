@@ -65,6 +65,8 @@ type Checker interface {
 // A Replayer applies to a namespace what was invalidated after a mark, or to all what is pending.
 type Replayer interface {
 	Replay(ctx context.Context, release string, m tasks.Mark) (invalidation.Replayed, error)
+	// ReplayRest does it with what the log still holds, however old the mark is.
+	ReplayRest(ctx context.Context, release string, m tasks.Mark) (invalidation.Replayed, error)
 	// Sweep applies what has been pending for so long; 0 means everything.
 	Sweep(ctx context.Context, olderThan time.Duration) (int, error)
 }
@@ -78,6 +80,10 @@ type Cache interface {
 	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
 	Usage(ctx context.Context, release string) (namespace.Usage, error)
 	Uses(ctx context.Context, release string, fn func(counted bool, uses []namespace.Use) error) error
+	// Servers names the servers of the cache Redis; Replicated does so when their replicas have all that
+	// was written before.
+	Servers(ctx context.Context) (string, error)
+	Replicated(ctx context.Context) (servers string, err error)
 }
 
 // An Enqueuer puts batches into the warm lane. An ID in use already is success.

@@ -26,6 +26,9 @@ type writer struct {
 	began  time.Time
 	took   time.Duration // of earlier tries, as far as they were kept
 	tally  tally
+
+	carries bool   // from another release's namespace
+	servers string // of the cache Redis, where all of it is written
 }
 
 // walk takes what the source reads. A batch that is to stop does not wait for its origin: what was not
@@ -69,7 +72,7 @@ func (w *writer) take(ctx context.Context, c source.Chunk) error {
 	w.tally.Took = w.took + w.r.now().Sub(w.began)
 	w.job.Progress("warm "+w.batch.Source, w.tally.Planned, w.total)
 	if c.Next != "" {
-		if err := w.job.Save(ctx, cursor{c.Next, w.tally}); err != nil {
+		if err := w.job.Save(ctx, cursor{c.Next, w.tally, w.servers}); err != nil {
 			return err
 		}
 	}

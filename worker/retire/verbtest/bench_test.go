@@ -202,7 +202,7 @@ func (s *site) during(phase string) func() time.Duration {
 
 func (s *site) retirer(pace tasks.Pace) *retire.Retirer {
 	return retire.New(retire.Rooms{
-		App: verbtest.App, Template: s.Template, Ledger: s.Ledger, Log: s.Log, Cache: s.cache(pace), Store: s.Store,
+		App: verbtest.App, Template: s.Template, Ledger: s.Ledger, Log: s.Log, Applier: s.Applier, Cache: s.cache(pace), Store: s.Store,
 		Rule: release.Rule{Standby: 1, Archived: 1}, Server: retire.ServerVersion(s.Client), Logger: s.Logger,
 	})
 }

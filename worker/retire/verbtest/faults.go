@@ -192,6 +192,12 @@ func (a Applier) Sweep(ctx context.Context, olderThan time.Duration) (n int, err
 	return n, err
 }
 
+// Look fails as told.
+func (a Applier) Look(ctx context.Context) (n int, err error) {
+	err = a.F.Do("Applier.Look", func() error { n, err = a.Applier.Look(ctx); return err })
+	return n, err
+}
+
 // Replay fails as told.
 func (a Applier) Replay(ctx context.Context, id string, m invalidation.Mark) (r invalidation.Replayed, err error) {
 	err = a.F.Do("Applier.Replay", func() error { r, err = a.Applier.Replay(ctx, id, m); return err })
@@ -242,6 +248,12 @@ func (c Cache) FieldExpiries(ctx context.Context) (knows bool, err error) {
 		return err
 	})
 	return knows, err
+}
+
+// Replicated fails as told.
+func (c Cache) Replicated(ctx context.Context) (servers string, err error) {
+	err = c.F.Do("Cache.Replicated", func() (err error) { servers, err = c.Cache.Replicated(ctx); return err })
+	return servers, err
 }
 
 // Purge fails as told, after some of the keys.
