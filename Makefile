@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: demo test lint bench bench-large model fuzz kills archive cluster verdicts rows crawl plot build tools
+.PHONY: accessibility demo test lint bench bench-large model fuzz kills archive cluster verdicts rows crawl plot build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -55,6 +55,11 @@ crawl: ## a million addresses in flat memory, and the speed against wrk and hey 
 
 plot: ## the picture of how warms treat an origin, worker/warm/origin/origin.svg
 	go test -count 1 -run TestStory ./worker/warm/origin -update
+
+AXE = axe-core@4.14.1
+accessibility: ## the console's pages, judged by axe-core (which npm fetches), light and dark, wide and narrow
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && (cd "$$dir" && npm pack --silent $(AXE) >/dev/null && tar xzf axe-core-*.tgz package/axe.min.js) && \
+	STOKER_TEST_AXE="$$dir/package/axe.min.js" go test -run Accessible -v ./cmd/stoker/web
 
 build: ## one static binary in ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stoker ./cmd/stoker

@@ -95,7 +95,7 @@ func TestReadmeCommandsExist(t *testing.T) {
 			known = append(known, m[1])
 		}
 	}
-	known = append(known, "warm", "pause", "resume", "worker", "scheduler", "web") // made by one function each
+	known = append(known, "warm", "pause", "resume", "worker", "scheduler", "web", "completion") // made by one function each, and by cobra
 	for _, m := range commandUsed.FindAllStringSubmatch(read(t, "README.md"), -1) {
 		if !slices.Contains(known, m[1]) {
 			t.Errorf("README.md: no command `stoker %s`", m[1])
@@ -182,6 +182,27 @@ func TestUnits(t *testing.T) {
 	out, err := exec.Command(analyze, append([]string{"verify", "--man=no"}, units...)...).CombinedOutput()
 	if err != nil || strings.Contains(string(out), dir) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// TestUnitsAreClosed: systemd's own measure of what a service could do, from 0 (nothing) to 10.
+func TestUnitsAreClosed(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze here to judge the units with")
+	}
+	for _, path := range glob(t, "systemd/*.service") {
+		unit, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold=20", unit).CombinedOutput()
+		if strings.Contains(string(out), "unrecognized option") {
+			t.Skip("this systemd-analyze cannot judge files")
+		}
+		if err != nil {
+			t.Errorf("%s: exposed to more than 2.0: %v\n%s", path, err, out)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,13 +76,19 @@ func Primaries(ctx context.Context, client redis.UniversalClient) (map[string]re
 		found[c.Options().Addr] = c
 		return nil
 	}
+	var err error
 	switch c := client.(type) {
 	case *redis.ClusterClient:
-		return found, c.ForEachMaster(ctx, add)
+		err = c.ForEachMaster(ctx, add)
 	case *redis.Ring:
-		return found, c.ForEachShard(ctx, add)
+		err = c.ForEachShard(ctx, add)
+	default:
+		found[""] = client
 	}
-	return map[string]redis.UniversalClient{"": client}, nil
+	if err == nil && len(found) == 0 {
+		err = errors.New("no server of it owns any slots: has it been set up as a Cluster?")
+	}
+	return found, err
 }
 
 // quotesSecret reports whether a parser's words about a URL may hold a part of its password. It

@@ -351,16 +351,14 @@ func printSettings(w io.Writer, all []setting) {
 
 func (c *cli) pauseCommand() *cobra.Command {
 	return c.switchCommand("pause", "Stop a lane from taking new tasks: the kill switch",
-		"Tasks under way finish, but for warms and refreshes: they stop within a second, and go on where they\nwere after `stoker resume`. New tasks wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.",
-		func(i *asynq.Inspector, queue string) error { return i.PauseQueue(queue) })
+		"Tasks under way finish, but for warms and refreshes: they stop within a second, and go on where they\nwere after `stoker resume`. New tasks wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.")
 }
 
 func (c *cli) resumeCommand() *cobra.Command {
-	return c.switchCommand("resume", "Let a paused lane go on", "",
-		func(i *asynq.Inspector, queue string) error { return i.UnpauseQueue(queue) })
+	return c.switchCommand("resume", "Let a paused lane go on", "")
 }
 
-func (c *cli) switchCommand(verb, short, long string, do func(*asynq.Inspector, string) error) *cobra.Command {
+func (c *cli) switchCommand(verb, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " LANE", Short: short, Long: strings.TrimSpace(short + "\n\n" + long), Example: "  stoker " + verb + " warm",
 		Args: args(cobra.ExactArgs(1)),
@@ -370,20 +368,9 @@ func (c *cli) switchCommand(verb, short, long string, do func(*asynq.Inspector, 
 				return err
 			}
 			return c.with(cmd.Context(), func(r *rooms) error {
-				paused, queue := verb == "pause", lane.Queue(r.set.Tasks.App)
-				// asynq knows only queues that something was put into; another could not be shown as paused.
-				if err := r.queue.SAdd(cmd.Context(), "asynq:queues", queue).Err(); err != nil {
+				paused := verb == "pause"
+				if err := r.pauseLane(cmd.Context(), lane, paused); err != nil {
 					return fmt.Errorf("%s lane %s: %w", verb, lane, err)
-				}
-				now, err := r.laneStatus()
-				if err != nil {
-					return err
-				}
-				at := slices.IndexFunc(now, func(s laneStatus) bool { return s.Lane == lane })
-				if now[at].Paused != paused {
-					if err := do(asynq.NewInspectorFromRedisClient(r.queue), queue); err != nil {
-						return fmt.Errorf("%s lane %s: %w", verb, lane, err)
-					}
 				}
 				return c.show(map[string]any{"lane": lane, "paused": paused}, func(w io.Writer) { fmt.Fprintf(w, "lane %s: %sd\n", lane, verb) })
 			})
@@ -398,4 +385,21 @@ func (r *rooms) doctored(release string) []string {
 		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Followers("1"), r.keys.Watermark(1))
 	}
 	return keys
+}
+
+// pauseLane stops a lane from taking new tasks, or lets it go on. It is harmless twice.
+func (r *rooms) pauseLane(ctx context.Context, lane tasks.Lane, paused bool) error {
+	queue, inspector := lane.Queue(r.set.Tasks.App), asynq.NewInspectorFromRedisClient(r.queue)
+	// asynq knows only queues that something was put into; another could not be shown as paused.
+	if err := r.queue.SAdd(ctx, "asynq:queues", queue).Err(); err != nil {
+		return err
+	}
+	now, err := inspector.GetQueueInfo(queue)
+	if err != nil || now.Paused == paused {
+		return err
+	}
+	if paused {
+		return inspector.PauseQueue(queue)
+	}
+	return inspector.UnpauseQueue(queue)
 }

@@ -116,9 +116,10 @@ func (r *rooms) web() (*web.Server, error) {
 			if ok {
 				why = "it is on standby and fresh, so this is a flip"
 			}
-			return web.Readiness{Ready: ok, To: to, Reason: why}, nil
+			return web.Readiness{Ready: ok, To: to, Reason: why, Takes: web.FlipTakes}, nil
 		},
 		Invalidate: r.client.Invalidate,
+		Operator:   consoleOperator{r},
 		Braked:     r.braked,
 		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
 		Applied:    r.outcome,

@@ -239,6 +239,7 @@ func TestWrongInput(t *testing.T) {
 		{args: list("release"), code: exitBadInput, says: list("name one of the commands")},
 		{args: nil, name: "no command", code: exitBadInput, says: list("name one of the commands")},
 		{args: list("status", "--colour"), code: exitBadInput, says: list("--colour", "stoker status --help")},
+		{args: list("man", "/nowhere"), code: exitBadInput, says: list(`"/nowhere"`, "make it first")},
 		{args: list("status", "now"), code: exitBadInput, says: list(`"now"`, "stoker status")},
 		{args: list("release", "show"), code: exitBadInput, says: list("stoker release show ID")},
 		{args: list("compare", "r1"), code: exitBadInput, says: list(`"r1"`, "stoker compare A B")},

@@ -112,7 +112,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by a guard, 4 inconclusive.
 	add("release", c.releaseCommand(), c.planCommand(), c.warmCommand(), c.invalidateCommand(), c.snapshotCommand(),
 		c.drillCommand(), c.expireCommand(), c.rollbackCommand(), c.baselineCommand(), c.compareCommand())
 	add("look", c.statusCommand(), c.invalidationsCommand(), c.healthCommand(), c.freshnessCommand(), c.doctorCommand(), c.configCommand())
-	add("operate", c.pauseCommand(), c.resumeCommand(), c.notifyCommand(), c.fillScriptsCommand())
+	add("operate", c.pauseCommand(), c.resumeCommand(), c.notifyCommand(), c.fillScriptsCommand(), c.manCommand())
 	return root
 }
 

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
 )
 
 // Redis is what was learnt of one Redis: a single server, a Sentinel group's master, or the
@@ -51,28 +52,20 @@ func (s Server) memory() (used, limit int64, limited, ok bool) {
 // readRedis asks every server behind client. Only a server that does not answer PING is an
 // error: INFO, CONFIG and TIME may be missing or forbidden.
 func readRedis(ctx context.Context, client redis.UniversalClient) ([]Server, error) {
-	cluster, ok := client.(*redis.ClusterClient)
-	if !ok {
-		s, err := readServer(ctx, client)
+	primaries, err := tasks.Primaries(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	var servers []Server
+	for addr, c := range primaries {
+		s, err := readServer(ctx, c)
+		if err != nil && addr != "" {
+			err = fmt.Errorf("primary %s: %w", addr, err)
+		}
 		if err != nil {
 			return nil, err
 		}
-		return []Server{s}, nil
-	}
-	var mu sync.Mutex
-	var servers []Server
-	err := cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		s, err := readServer(ctx, c)
-		if err != nil {
-			return fmt.Errorf("master %s: %w", c.Options().Addr, err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
 		servers = append(servers, s)
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	return servers, nil
 }

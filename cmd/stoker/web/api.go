@@ -54,7 +54,7 @@ func newAPI(deps Deps) *api {
 }
 
 // routes adds the API's addresses, each behind the scope it needs.
-func (a *api) routes(mux *http.ServeMux, g *guard) {
+func (a *api) routes(mux *router, g *guard) {
 	scope := func(s Scope) func(*http.Request) Scope { return func(*http.Request) Scope { return s } }
 	mux.Handle("POST "+apiCalls, g.need(scope(Invalidate), a.handle(a.accept)))
 	mux.Handle("GET "+apiCalls+"/{number}", g.need(scope(signedIn), a.handle(a.show)))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +38,9 @@ func TestInBrowser(t *testing.T) {
 	bin := chromium(t)
 	queue := redistest.Start(t)
 	fillLanes(t, queue.Client)
-	s := newSite(t, Config{}, queue.Client)
+	s := newSite(t, Config{}, queue.Client, func(d *Deps) {
+		d.Operator = &fakeOperator{task: Task{State: TaskRuns, Phase: "restore", Done: 500, Total: 1702, Braked: "latency"}}
+	})
 	base := serve(t, s)
 	b := openBrowser(t, bin, base)
 
@@ -46,6 +49,11 @@ func TestInBrowser(t *testing.T) {
 		{"release", "/releases/r42", "first paint 200 ms sooner"},
 		{"invalidations", "/invalidations", "post 42 edited"},
 		{"absent", "/releases/r99", "No such release"},
+		{"rollback", "/rollback", "flip of the pointer"},
+		{"rollback-archive", "/rollback?to=r40", "restored from its snapshot"},
+		{"lane", "/lanes/upkeep", "Resume the lane upkeep"},
+		{"task", "/tasks/release:rollback/t-1", "500 of 1,702"},
+		{"invalidate", "/invalidate?tags=post:42", "Show what it would remove"},
 		{"queues", "/queues/", "alpha.warm"},
 		{"queue", "/queues/queues/alpha.warm?status=pending", "warm:batch"},
 		{"servers", "/queues/servers", "Servers"},
@@ -63,6 +71,8 @@ func TestInBrowser(t *testing.T) {
 	b.visit("overview-phone", "/", "Served now")
 	b.visit("invalidations-phone", "/invalidations?q=author", "author:ann")
 	b.visit("release-phone", "/releases/r42", "Moves")
+	b.visit("rollback-phone", "/rollback", "flip of the pointer")
+	b.visit("invalidate-phone", "/invalidate", "Show what it would remove")
 	b.dark, b.phone = true, false
 	b.visit("overview-dark", "/", "Served now")
 }
@@ -96,6 +106,33 @@ func TestSignedInByBrowser(t *testing.T) {
 	b.await("Token")
 	if get(b, chromedp.Evaluate[bool](`document.body.innerText.includes("alpha")`)) {
 		t.Error("the page for signing in tells the app's name")
+	}
+}
+
+// TestActsInBrowser rolls back in two clicks and a reason, with scripts and without, and watches the task's
+// page come to its end by itself.
+func TestActsInBrowser(t *testing.T) {
+	bin := chromium(t)
+	for _, scripts := range []bool{true, false} {
+		op := &fakeOperator{task: Task{State: TaskRuns, Phase: "flip"}}
+		s := newSite(t, Config{}, nil, func(d *Deps) { d.Operator = op })
+		b := openBrowser(t, bin, serve(t, s))
+		call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !scripts})
+		b.do(chromedp.Navigate(b.base+"/"), chromedp.Click(`a[href="/rollback?to=r41"]`), chromedp.WaitVisible("#reason"),
+			chromedp.SendKeys("#reason", "checkout is broken"), chromedp.Click("button.do"), chromedp.WaitVisible(`[role="status"]`))
+		op.mu.Lock()
+		done := slices.Clone(op.done)
+		op.task = Task{State: TaskDone, Result: []byte(`{"from":"r42","to":"r41","via":"standby","fresh_as_of":17,"seconds":0.004}`)}
+		op.mu.Unlock()
+		if want := `release:rollback {"v":1,"to":"r41","actor":"local","reason":"checkout is broken"}`; len(done) != 1 || done[0] != want {
+			t.Errorf("scripts %v: done %q, want %s once", scripts, done, want)
+		}
+		b.do(chromedp.WaitVisible("details.document")) // the report, which ends the page's reading again
+		b.mu.Lock()
+		if len(b.problems) > 0 {
+			t.Errorf("scripts %v: %q", scripts, b.problems)
+		}
+		b.mu.Unlock()
 	}
 }
 

@@ -1,12 +1,14 @@
 // Package web is what operators see in a browser, what monitoring reads and what app servers call:
 // the first page, one page a release, asynq's own UI, probes, metrics and the API for
-// invalidations. It reads the rooms' records; the only writes are those of asynq's UI and the
-// API's, behind the guard.
+// invalidations. It reads the rooms' records and does no work itself: actions are carried out by
+// tasks, whose progress it shows.
 //
 //	route                       scope        what
 //	GET /                       view         releases, what is served, whether a rollback is safe, lanes, health
 //	GET /releases/…             view         one release: notes, moves, documents
 //	/queues/…                   view         asynq's UI, read-only
+//	/rollback, /invalidate, …   operate      actions: the plan first, then, with a reason, the deed
+//	GET /tasks/…                view         how far a task has come
 //	/queues/…                   operate      the same, with its buttons
 //	GET /metrics                view         Prometheus
 //	POST /v1/invalidations      invalidate   a call, a batch or a stream of calls
@@ -46,6 +48,14 @@
 //
 // Sessions live in the queue Redis under the hash of the cookie's value, end after STOKER_WEB_SESSION
 // whatever is done in them, and end with the token that they began with.
+//
+// # Actions
+//
+// GET shows the plan: what would happen now, about how long it takes, or why it would be refused. The form
+// carries what the plan is about and what it rests on (the active release, the state of the other one, whether the
+// lane is paused). POST makes the plan anew and does the deed only when both are the same, so neither a
+// second click nor a colleague's switch in between does what nobody looked at; the rooms check once more. All of it
+// works without scripts.
 //
 // # Recording
 //

@@ -61,6 +61,20 @@ func TestRoutesByScope(t *testing.T) {
 		{"POST", "/queues/api/queues/alpha.warm:pause", [5]int{401, 403, 403, 204, 500}}, // paused already: asynq's error
 		{"POST", "/queues/api/queues/alpha.warm:resume", [5]int{401, 403, 403, 204, 500}},
 		{"DELETE", "/queues/api/queues/alpha.warm/pending_tasks:delete_all", [5]int{401, 403, 403, 200, 200}},
+		{"GET", "/rollback", [5]int{401, 403, 403, 200, 200}},
+		{"POST", "/rollback", [5]int{401, 403, 403, 409, 409}}, // without having looked at the plan
+		{"GET", "/releases/r42/activate", [5]int{401, 403, 403, 200, 200}},
+		{"POST", "/releases/r42/activate", [5]int{401, 403, 403, 409, 409}},
+		{"GET", "/lanes/warm", [5]int{401, 403, 403, 200, 200}},
+		{"POST", "/lanes/warm", [5]int{401, 403, 403, 409, 409}},
+		{"GET", "/invalidate", [5]int{401, 403, 403, 200, 200}},
+		{"POST", "/invalidate", [5]int{401, 403, 403, 422, 422}}, // without a target
+		{"GET", "/tasks/release:rollback/t-1", [5]int{401, 403, 200, 200, 200}},
+		{"DELETE", "/tasks/release:rollback/t-1", [5]int{405, 405, 405, 405, 405}},
+		{"POST", "/v1/invalidations", [5]int{401, 415, 403, 415, 415}}, // without a content type
+		{"GET", "/v1/invalidations/7", [5]int{401, 404, 404, 404, 404}},
+		{"GET", "/v1/openapi.json", [5]int{401, 200, 200, 200, 200}},
+		{"GET", "/v1/nothing", [5]int{404, 404, 404, 404, 404}},
 		{"GET", "/nothing", [5]int{404, 404, 404, 404, 404}},
 		{"GET", "/queues/../metrics", [5]int{307, 307, 307, 307, 307}},
 		{"GET", "//metrics", [5]int{307, 307, 307, 307, 307}},
@@ -68,6 +82,20 @@ func TestRoutesByScope(t *testing.T) {
 		{"POST", "/queues/%2e%2e/metrics", [5]int{401, 403, 403, 405, 405}},
 	}
 	s := withQueue(t)
+	covered := http.NewServeMux()
+	hit := map[string]bool{}
+	for _, pattern := range s.patterns {
+		covered.HandleFunc(pattern, func(http.ResponseWriter, *http.Request) {})
+	}
+	for _, tt := range tests {
+		_, pattern := covered.Handler(httptest.NewRequest(tt.method, tt.path, nil))
+		hit[pattern] = true
+	}
+	for _, pattern := range s.patterns {
+		if !hit[pattern] && !strings.HasPrefix(pattern, "/v1/invalidations") && pattern != "/v1/openapi.json" { // other methods
+			t.Errorf("the route %q is in no row of this table", pattern)
+		}
+	}
 	for _, tt := range tests {
 		for i, w := range who {
 			if got := s.ask(tt.method, tt.path, w.as).StatusCode; got != tt.want[i] {

@@ -149,6 +149,3 @@ func (a actor) Known() bool { return a.scope != "" }
 
 // CanSignOut reports whether a session can be ended.
 func (a actor) CanSignOut() bool { return a.session }
-
-// CanOperate reports whether the pages offer actions.
-func (a actor) CanOperate() bool { return a.scope.allows(Operate) }

@@ -119,12 +119,11 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 	var newest time.Time
 	var drilled drill
 	for _, r := range records {
-		var d drill
-		if ok, err := r.Doc(release.DocDrill, &d); ok && err == nil && d.LastGood.After(drilled.LastGood) {
-			drilled = d
-		}
 		number[r.State]++
 		row := newRow(r, active)
+		if row.Drill.LastGood.After(drilled.LastGood) {
+			drilled = row.Drill
+		}
 		if row.Watch != nil && r.State.Live() && row.Verdict.Verdict != "" {
 			found = append(found,
 				gauge(descWatchVerdict, 1, r.ID, row.Verdict.Verdict),
@@ -149,7 +148,7 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 	return found, nil
 }
 
-// drill is what the metrics read of release.DocDrill.
+// drill is what the console reads of release.DocDrill.
 type drill struct {
 	LastGood time.Time `json:"last_good"`
 	Seconds  float64   `json:"rollback_seconds"`

@@ -43,6 +43,7 @@ type row struct {
 	Snapshot    *snapshot   // nil without one
 	Verdict     verdict     // zero without one
 	Watch       *watch      // nil without one
+	Drill       drill       // zero without one
 }
 
 // certificate is what the console reads of release.DocCertificate.
@@ -120,6 +121,14 @@ type snapshot struct {
 	VerifiedAt time.Time `json:"verified_at"`
 	DeletedAt  time.Time `json:"deleted_at"`
 }
+
+// CanReturn reports whether a rollback to the release is worth asking for.
+func (r row) CanReturn() bool {
+	return !r.Active && (r.State == release.Standby || r.State == release.Archived && r.Archive())
+}
+
+// CanServe reports whether the release is ready to be served.
+func (r row) CanServe() bool { return r.State == release.Ready }
 
 // Archive reports whether the release has a verified archive that is still there.
 func (r row) Archive() bool {
@@ -206,6 +215,7 @@ func newRow(r release.Record, active string) row {
 	found := row{Record: r, Active: r.ID == active}
 	_, _ = r.Doc(release.DocCertificate, &found.Certificate)
 	_, _ = r.Doc(release.DocVerdict, &found.Verdict)
+	_, _ = r.Doc(release.DocDrill, &found.Drill)
 	var seen watch
 	if ok, err := r.Doc(release.DocWatch, &seen); ok && err == nil {
 		found.Watch = &seen

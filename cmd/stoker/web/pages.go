@@ -24,7 +24,7 @@ import (
 var files embed.FS
 
 // pages renders the console's own pages.
-type pages struct{ overview, release, feed, message, signIn *template.Template }
+type pages struct{ overview, release, feed, message, signIn, action, task, invalidate *template.Template }
 
 func newPages(now func() time.Time) *pages {
 	funcs := template.FuncMap{
@@ -43,6 +43,7 @@ func newPages(now func() time.Time) *pages {
 	return &pages{
 		overview: page("overview.html"), release: page("release.html"), feed: page("invalidations.html"),
 		message: page("message.html"), signIn: page("signin.html"),
+		action: page("action.html"), task: page("task.html"), invalidate: page("invalidate.html"),
 	}
 }
 
@@ -98,6 +99,8 @@ type view struct {
 	App, Title string
 	At         time.Time
 	Who        actor
+	Acts       bool // actions are offered
+	Reload     bool // where there is no JavaScript, by the browser
 	Data       any
 }
 
@@ -169,7 +172,8 @@ func (s *Server) details(ctx context.Context, id string) (details, error) {
 // render writes a page whole or not at all.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page *template.Template, title string, data any) {
 	var out bytes.Buffer
-	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, At: s.deps.Now(), Who: *actorOf(r), Data: data}); err != nil {
+	task, isTask := data.(taskPage)
+	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, At: s.deps.Now(), Who: *actorOf(r), Acts: s.deps.Operator != nil && actorOf(r).scope.allows(Operate), Reload: isTask && !task.Ended(), Data: data}); err != nil {
 		s.deps.Log.ErrorContext(r.Context(), "console page failed", "page", page.Name(), "err", err)
 		http.Error(w, "The page could not be made; the log says why.", http.StatusInternalServerError)
 		return

@@ -27,7 +27,7 @@ func TestOverview(t *testing.T) {
 		`<tr role="row" class="served">`, `<span class="state standby">standby</span>`, `<span class="note">pinned</span>`,
 		`<span class="verdict inconclusive">`, `title="in the archive">1,702`, "42 h ago",
 		"<b>ann</b> tag pages: &lt;related&gt; block", "<code>tag author:ann</code>", `<code>prefix &#34;nav:\x00&#34;</code>`, "cms: post 42 edited",
-		`<th scope="row">invalidate</th>`, `<th scope="row">upkeep</th>`,
+		`<a href="/lanes/invalidate" title="Pause…">invalidate</a>`, `<a href="/lanes/upkeep" title="Pause…">upkeep</a>`,
 		`<span class="verdict worse">worse</span> since its switch<br>2 of 7 looks, the next at`,
 	} {
 		if !strings.Contains(page, want) {

@@ -66,8 +66,9 @@ type Pending struct {
 // Readiness says what a rollback would do now.
 type Readiness struct {
 	Ready  bool
-	To     string // the release that would come back; "" when there is none
-	Reason string // how it would come back, or why it would not
+	To     string        // the release that would come back; "" when there is none
+	Reason string        // how it would come back, or why it would not
+	Takes  time.Duration // about how long it would take; 0 when not known
 }
 
 // Deps are what the console reads from. Its functions are safe for concurrent use and return
@@ -100,6 +101,8 @@ type Deps struct {
 	Applied func(ctx context.Context, number int64) (tasks.Applied, Stage, error)
 	// Braked says in words which work goes slower than its pace; nil means that none ever does.
 	Braked func(ctx context.Context) ([]string, error)
+	// Operator carries out what people ask for; nil means that the pages only show.
+	Operator Operator
 	// Collectors are served beside the console's own metrics.
 	Collectors []prometheus.Collector
 	Log        *slog.Logger
@@ -117,6 +120,8 @@ type Server struct {
 	pages   *pages
 	handler http.Handler
 	limits  patience
+
+	patterns []string // of its routes
 }
 
 // New returns a console. It reads the tokens file; it does not listen yet.
@@ -187,18 +192,20 @@ func (s *Server) routes() (http.Handler, error) {
 		return Operate
 	}
 
-	mux := http.NewServeMux()
+	mux := &router{mux: http.NewServeMux()}
 	mux.Handle("GET /{$}", s.guard.need(view, http.HandlerFunc(s.showOverview)))
 	mux.Handle("GET /invalidations", s.guard.need(view, http.HandlerFunc(s.showFeed)))
 	mux.Handle("GET /releases/{id}", s.guard.need(view, http.HandlerFunc(s.showRelease)))
 	mux.Handle("GET /assets/", s.pages.assets())
 	s.signInRoutes(mux)
+	s.actionRoutes(mux)
 	mux.Handle("GET /metrics", s.guard.need(view, s.metrics()))
 	mux.Handle(queuesRoot+"/", s.guard.need(byMethod, http.HandlerFunc(queues)))
 	newAPI(s.deps).routes(mux, s.guard)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /readyz", newProbe(s.deps.Queue, s.deps.Cache))
-	return mux, nil
+	s.patterns = mux.patterns
+	return mux.mux, nil
 }
 
 // Handler returns the whole console, guard included.

@@ -16,7 +16,7 @@ type signInPage struct {
 }
 
 // signInRoutes adds the addresses at which people sign in and out. They are for anybody.
-func (s *Server) signInRoutes(mux *http.ServeMux) {
+func (s *Server) signInRoutes(mux *router) {
 	mux.HandleFunc("GET "+signInRoot, func(w http.ResponseWriter, r *http.Request) {
 		if s.guard.open {
 			http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -126,8 +126,12 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 		Rollback: func(context.Context) (Readiness, error) {
 			return Readiness{Ready: true, To: "r41", Reason: "it is standby and fresh, so this is a flip."}, nil
 		},
-		Log: slog.New(slog.NewTextHandler(s.logged, nil)),
-		Now: func() time.Time { return noon },
+		Applied: func(_ context.Context, n int64) (tasks.Applied, Stage, error) {
+			return tasks.Applied{}, "", fmt.Errorf("number %d: %w", n, tasks.ErrNotFound)
+		},
+		Operator: &fakeOperator{task: Task{State: TaskWaits}},
+		Log:      slog.New(slog.NewTextHandler(s.logged, nil)),
+		Now:      func() time.Time { return noon },
 	}
 	for _, c := range change {
 		c(&deps)

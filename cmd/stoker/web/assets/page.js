@@ -3,7 +3,7 @@
 // or something inside is in use.
 "use strict";
 const main = () => document.getElementById("main");
-const seconds = Number(main()?.dataset.refresh);
+const seconds = () => Number(main()?.dataset.refresh ?? 0); // 0: what it shows will not change
 
 const busy = () =>
   document.hidden ||
@@ -25,7 +25,11 @@ async function refresh() {
       document.body.classList.add("lost");
     }
   }
-  setTimeout(refresh, seconds * 1000);
+  again();
 }
 
-if (seconds > 0) setTimeout(refresh, seconds * 1000);
+function again() {
+  if (seconds() > 0) setTimeout(refresh, seconds() * 1000);
+}
+
+again();
