@@ -130,11 +130,11 @@ Exit code 1 says that B is worse, 4 inconclusive: too little was asked to say.`,
 
 // sides finds out where two releases answer and which pages to ask for.
 func (r *rooms) sides(ctx context.Context, a, b string, asked comparison) (x, y health.Side, err error) {
-	if x, err = r.side(ctx, a, asked.baseA); err != nil {
-		return x, y, fmt.Errorf("%w (--base-a)", err)
+	if x, err = r.side(ctx, a, asked.baseA, "--base-a"); err != nil {
+		return x, y, err
 	}
-	if y, err = r.side(ctx, b, asked.baseB); err != nil {
-		return x, y, fmt.Errorf("%w (--base-b)", err)
+	if y, err = r.side(ctx, b, asked.baseB, "--base-b"); err != nil {
+		return x, y, err
 	}
 	if x.Probes.Base == y.Probes.Base && sameHeaders(x.Probes.Headers, y.Probes.Headers) {
 		return x, y, fmt.Errorf("%w: %s and %s would both be asked at %s, which compares a release with itself: say where each runs with --base-a and --base-b", tasks.ErrInvalid, a, b, x.Probes.Base)
@@ -166,9 +166,12 @@ func sameHeaders(a, b http.Header) bool {
 	return true
 }
 
-// side finds out where one release answers; base "" means to look in its plan.
-func (r *rooms) side(ctx context.Context, id, base string) (health.Side, error) {
+// side finds out where one release answers; base "" means to look in its plan. flag is what else says so.
+func (r *rooms) side(ctx context.Context, id, base, flag string) (health.Side, error) {
 	s := health.Side{Release: id}
+	unknown := func(err error) error {
+		return fmt.Errorf("where %s runs is not known: %w; or say it with %s", id, err, flag)
+	}
 	rec, err := r.ledger.Get(ctx, id)
 	if err != nil {
 		return s, err
@@ -178,12 +181,14 @@ func (r *rooms) side(ctx context.Context, id, base string) (health.Side, error) 
 		return s, nil
 	}
 	if rec.State == release.Active {
-		s.Probes, err = r.probes(ctx, id)
-		return s, err
+		if s.Probes, err = r.probes(ctx, id); err != nil {
+			return s, unknown(err)
+		}
+		return s, nil
 	}
 	text, err := r.planOf(ctx, id)
 	if err != nil {
-		return s, fmt.Errorf("where %s runs is not known: %w", id, err)
+		return s, unknown(err)
 	}
 	plan, err := warm.ParsePlan(text)
 	if err != nil {
@@ -195,7 +200,7 @@ func (r *rooms) side(ctx context.Context, id, base string) (health.Side, error) 
 			return s, err
 		}
 	}
-	return s, fmt.Errorf("%w: where %s runs is not known: it is %s, and its plan crawls no instance", tasks.ErrInvalid, id, rec.State)
+	return s, unknown(fmt.Errorf("%w: it is %s, and its plan crawls no instance", tasks.ErrInvalid, rec.State))
 }
 
 // instance renders a crawl's address and headers for a release.

@@ -25,7 +25,7 @@ func (s *shop) useCache(server *redistest.Server) {
 		}
 	}
 	s.env = append(env, "STOKER_CACHE_URL="+server.URL)
-	s.redis = server // the life's checks read the cache
+	s.cache = server.Client
 }
 
 // TestRestoreIntoANewServer follows deploy/runbooks.md, "Restore into a new server": the archived release

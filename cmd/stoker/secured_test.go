@@ -78,7 +78,7 @@ func newSecured(t *testing.T) *secured {
 		"OTHER_DSN=postgres://ann:"+dsnPassword+"@127.0.0.1:1/site",
 	)
 	// The life's checks read the cache as its administrator would: by the site's user.
-	s.redis = &redistest.Server{Client: in.dial(in.cache, "site", sitePassword)}
+	s.cache = in.dial(in.cache, "site", sitePassword)
 	return in
 }
 

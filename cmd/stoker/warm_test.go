@@ -153,7 +153,7 @@ func TestTwoWarmsAtOnce(t *testing.T) {
 	if n, all := o.assertFresh("r1"), len(o.list("r1", "other:")); n != posts || all != 0 || o.state("r1") != "ready" {
 		t.Errorf("%d entries of the plan it began with, want %d; %d of the other; release %s", n, posts, all, o.state("r1"))
 	}
-	o.must("warm", "r1", "--wait")
+	o.must("warm", "r1", "--pace", "full", "--wait")
 	if n := len(o.list("r1", "other:")); n != posts {
 		t.Errorf("the next run made %d entries of the changed plan, want %d", n, posts)
 	}
@@ -167,7 +167,7 @@ func TestExpiredInMidWarm(t *testing.T) {
 	worker := o.warmer()
 	for _, id := range []string{"r1", "r2"} {
 		o.must("release", "create", id)
-		o.must("warm", id, "--wait")
+		o.must("warm", id, "--pace", "full", "--wait")
 		o.must("release", "activate", id, "--wait")
 	}
 	worker.end(syscall.SIGTERM)

@@ -249,7 +249,10 @@ func (s *Server) planLane(ctx context.Context, r *http.Request) (plan, error) {
 				Steps: []string{"Workers take its tasks again.", waiting}}, nil
 		}
 		steps := []string{"Workers finish what they do and take no further task of this lane; new ones wait in Redis.", waiting}
-		if name == tasks.LaneInvalidate || name == tasks.LaneBulk {
+		switch name {
+		case tasks.LaneWarm, tasks.LaneRefresh:
+			steps[0] = "What is being warmed or reloaded stops within a second and goes on where it was once the lane is resumed; new tasks wait in Redis."
+		case tasks.LaneInvalidate, tasks.LaneBulk:
 			steps = append(steps, "Invalidations do not stop by this: every worker still applies what has been pending for over a second.")
 		}
 		return plan{Title: "Pause the lane " + string(name), Button: "Pause " + string(name), Subject: string(name), Seen: laneRuns, Steps: steps}, nil

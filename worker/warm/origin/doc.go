@@ -12,8 +12,9 @@
 //
 // which is the limit that would meet the tolerance if latency grew in proportion. Tolerance is 1.5, so
 // that the 95th percentile stays below twice its idle value. Once a limit was too high it grows by one
-// a window, and each time that was too high as well the next try comes later. Only requests that began
-// after the limit's last change count. Every quarter of a minute, by the clock of the queue Redis, all
+// a window, and each time that was too high as well the next try comes later, by up to
+// 62 times of a request. One request at a time that is slow lowers nothing: then it is not the load.
+// Only requests that began after the limit's last change count. Every quarter of a minute, by the clock of the queue Redis, all
 // workers go down to one request at a time for a moment and take the idle time anew: a limiter that
 // compares with a moving average of its own load follows that load upwards (failsafe-go's adaptive
 // limiter let the latency grow to 4.6 times its idle value within a minute, where it grows by a fifth

@@ -3,6 +3,8 @@ package origin_test
 import (
 	"context"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -221,6 +223,54 @@ func TestGivenUp(t *testing.T) {
 		first.Done(origin.Dropped, 0)
 		if st := l.State(); st.Busy != 0 {
 			t.Errorf("%d requests under way, want none", st.Busy)
+		}
+	})
+}
+
+// TestNoise: an origin whose answers take now half as long and now twice as long, and that two workers ask,
+// is asked by both, though not by both alike, and no more than it bears.
+func TestNoise(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	synctest.Test(t, func(t *testing.T) {
+		noise := rand.New(rand.NewPCG(seed, 0))
+		share := &faulty{}
+		s := &site{serve: func(_ time.Duration, n int) answer {
+			return answer{after: time.Duration(float64(times(max(n, 12), 12)) * (0.5 + 1.5*math.Pow(noise.Float64(), 3)))}
+		}}
+		limiters := []*origin.Limiter{alone(t, origin.Default(), origin.Deps{Share: share}), alone(t, origin.Default(), origin.Deps{Share: share})}
+		s.visit(t, limiters, 64, 2*time.Minute)
+		alone := 0.5 + 1.5*math.Pow(0.95, 3) // times idle, its 95th percentile
+		if got := p95(s.served); float64(got) > 2*alone*float64(idle) {
+			t.Errorf("95th percentile %v, more than twice %.2f × %v", got, alone, idle)
+		}
+		by := map[*origin.Limiter]int{}
+		for _, v := range s.served {
+			by[v.by]++
+		}
+		one, two := by[limiters[0]], by[limiters[1]]
+		if one+two < 120*300 || min(one, two) < 120*10 {
+			t.Errorf("%d requests within 2 minutes by one worker, %d by the other: too few", one, two)
+		}
+	})
+}
+
+// TestSlowStretch: an origin that others slow down for a while, whatever it is asked, is asked as before
+// soon after.
+func TestSlowStretch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const from, until = 20 * time.Second, 33 * time.Second
+		s := &site{serve: func(at time.Duration, n int) answer {
+			after := times(max(n, 12), 12)
+			if at >= from && at < until {
+				after *= 3
+			}
+			return answer{after: after}
+		}}
+		s.visit(t, []*origin.Limiter{alone(t, origin.Default(), origin.Deps{})}, 64, until+20*time.Second)
+		before, after := len(s.between(from-3*time.Second, from)), len(s.between(until+2*time.Second, until+5*time.Second))
+		if after < before/2 {
+			t.Errorf("%d requests in 3 s, 2 s after the stretch, and %d before it", after, before)
 		}
 	})
 }

@@ -19,7 +19,7 @@ const (
 	lookShare  = 20               // a look takes one in so many of the time at most
 	troubled   = 0.1              // share of a window whose trouble halves the limit
 	fewTrouble = 2                // so many of a window are no accident
-	longest    = 31               // windows between two tries of a limit that was too high
+	longest    = 62               // times of a request between two tries of a limit that was too high
 )
 
 // rule decides how many requests may be under way at one origin. It is pure: times in, a limit out.
@@ -33,8 +33,8 @@ type rule struct {
 	trouble int
 	used    bool // as many were under way as the limit lets
 
-	patience int // windows after which a limit above cap is tried: more after each that was too high
-	wait     int // of them, that are to come
+	patience float64 // times of a request after which a limit above cap is tried: more after each that was too high
+	wait     float64 // of them, that are to come
 
 	alone   []time.Duration // the newest last; their high quantile is the idle time
 	looking int             // requests that the look under way still needs; 0 when there is none
@@ -141,6 +141,8 @@ func (r *rule) adjust() {
 	switch {
 	case r.trouble >= fewTrouble && float64(r.trouble) >= troubled*float64(n):
 		r.lower(r.limit / 2)
+	case ratio > tolerance && r.limit == 1:
+		r.set(1) // something else slows it down, or its idle time has changed: the next look tells
 	case ratio > tolerance:
 		r.lower(r.limit * max((tolerance-1)/(ratio-1), 0.5))
 	case !r.used:
@@ -150,7 +152,7 @@ func (r *rule) adjust() {
 	case ratio >= (1+tolerance)/2:
 		r.set(r.limit)
 	case r.wait > 0:
-		r.wait--
+		r.wait -= float64(n) / r.limit
 		r.set(r.limit)
 	default:
 		r.set(r.limit + 1)
@@ -161,7 +163,7 @@ func (r *rule) adjust() {
 func (r *rule) lower(limit float64) {
 	r.set(math.Floor(limit))
 	r.cap = r.limit
-	r.patience = min(2*r.patience+1, longest)
+	r.patience = min(2*r.patience+2, longest)
 	r.wait = r.patience
 }
 

@@ -39,6 +39,7 @@ type answer struct {
 type served struct {
 	at   time.Duration
 	took time.Duration
+	by   *origin.Limiter
 	answer
 }
 
@@ -57,7 +58,7 @@ func (s *site) request(ctx context.Context, l *origin.Limiter) error {
 	time.Sleep(a.after)
 	s.mu.Lock()
 	s.busy--
-	s.served = append(s.served, served{at, time.Since(s.began) - at, a})
+	s.served = append(s.served, served{at, time.Since(s.began) - at, l, a})
 	s.mu.Unlock()
 	p.Done(a.is, a.retry)
 	return nil
