@@ -255,8 +255,13 @@ func (k *kills) taskState(lane tasks.Lane, id string) (asynq.TaskState, bool) {
 	return info.State, true
 }
 
-// lagTime is how long replicas lag at most before their primary dies.
-const lagTime = 500 * time.Millisecond
+const (
+	// lagTime is how long replicas lag at most before their primary dies.
+	lagTime = 500 * time.Millisecond
+	// awayTime is how long they may where the primary dies when the work is done: the work waits for them, and
+	// after ten seconds it no longer does.
+	awayTime = 8 * time.Second
+)
 
 // disturb kills the worker at a random moment of a work that takes so long, and where there are replicas a
 // primary: at another random moment, or when the work is done.
@@ -275,7 +280,7 @@ func (k *kills) disturb(long time.Duration, done func() bool) (what string) {
 	v, die, atEnd := k.cache.victim(k.rng), random(long), k.rng.IntN(2) == 0
 	lag := die - random(lagTime)
 	if atEnd {
-		die = 2*long + 4*lagTime // should the task wait for the replicas
+		die = min(2*long, lag+awayTime)
 	}
 	events := map[time.Duration]func(){worker: k.killWorker, lag: v.lag, die: v.die}
 	for _, at := range slices.Sorted(maps.Keys(events)) {
