@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,13 +186,21 @@ func TestRate(t *testing.T) {
 // TestBrake: a brake divides the requests, below one at a time as well; without room nobody is let in.
 func TestBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		factor, full := 1.0, error(nil)
-		l := alone(t, origin.Default(), origin.Deps{Brake: func(context.Context) (float64, error) { return factor, full }})
+		type state struct {
+			factor float64
+			full   error
+		}
+		var now atomic.Value
+		now.Store(state{factor: 1})
+		l := alone(t, origin.Default(), origin.Deps{Brake: func(context.Context) (float64, error) {
+			b := now.Load().(state)
+			return b.factor, b.full
+		}})
 		s := &site{serve: func(time.Duration, int) answer { return answer{after: idle} }}
 		s.visit(t, []*origin.Limiter{l}, 64, 20*time.Second)
 		free := len(s.between(10*time.Second, 15*time.Second))
 		for _, f := range []float64{4, 64} {
-			factor = f
+			now.Store(state{factor: f})
 			s = &site{serve: s.serve}
 			s.visit(t, []*origin.Limiter{l}, 64, 20*time.Second)
 			braked := len(s.between(5*time.Second, 10*time.Second))
@@ -199,7 +208,7 @@ func TestBrake(t *testing.T) {
 				t.Errorf("%d requests in 5 s under a brake of %v, %d without", braked, f, free)
 			}
 		}
-		full = tasks.ErrRefused
+		now.Store(state{full: tasks.ErrRefused})
 		time.Sleep(time.Second)
 		if _, err := l.Acquire(t.Context()); !errors.Is(err, tasks.ErrRefused) {
 			t.Errorf("got %v, want that there is no room", err)
