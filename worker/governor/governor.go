@@ -9,7 +9,7 @@ import (
 // The bounds of every answer.
 const (
 	Start    = 100  // items of a first slice, before anything is known
-	MinCount = 10   // items; smaller slices spend their time on round trips
+	MinCount = 5    // items; smaller slices spend their time on round trips
 	MaxCount = 5000 // items; larger ones gain nothing and make replies heavy
 	MaxPause = 5 * time.Second
 )
@@ -30,8 +30,8 @@ type rule struct {
 // visitors must not notice are of the order of an idle server's own p99. With pauses longer
 // than slices, small slices cost the work nothing.
 var rules = map[tasks.Pace]rule{
-	tasks.PaceGentle: {500 * time.Microsecond, 0.1},
-	tasks.PaceNormal: {500 * time.Microsecond, 0.3},
+	tasks.PaceGentle: {200 * time.Microsecond, 0.1},
+	tasks.PaceNormal: {200 * time.Microsecond, 0.3},
 	tasks.PaceFull:   {2 * time.Millisecond, 1},
 }
 

@@ -37,8 +37,8 @@ func TestBrakeOnLatency(t *testing.T) {
 		"nothing seen":              {nil, tasks.PaceNormal, 1},
 		"too few to judge":          {repeat(time.Second, 3), tasks.PaceNormal, 1},
 		"idle":                      {repeat(100*time.Microsecond, 16), tasks.PaceNormal, 1},
-		"its own slices explain it": {repeat(700*time.Microsecond, 16), tasks.PaceNormal, 1},
-		"twice what they explain":   {repeat(1400*time.Microsecond, 16), tasks.PaceNormal, 2},
+		"its own slices explain it": {repeat(400*time.Microsecond, 16), tasks.PaceNormal, 1},
+		"twice what they explain":   {repeat(800*time.Microsecond, 16), tasks.PaceNormal, 2},
 		"full explains more":        {repeat(1400*time.Microsecond, 16), tasks.PaceFull, 1},
 		"full, twice its own":       {repeat(4400*time.Microsecond, 16), tasks.PaceFull, 2},
 		"no answers":                {repeat(NoAnswer, 4), tasks.PaceGentle, mostBraked},
@@ -59,7 +59,7 @@ func TestOwnDelaysDoNotBrake(t *testing.T) {
 		late := time.Duration(i) * time.Millisecond
 		r.Trip(100*time.Microsecond+time.Duration(window-i)*time.Millisecond, late) // as late, at other times
 	}
-	if b := r.Brake(tasks.PaceNormal, false); b.Factor > 2 {
+	if b := r.Brake(tasks.PaceNormal, false); b.Factor > 3 {
 		t.Errorf("braked by %+v", b)
 	}
 	for range window {
@@ -86,7 +86,7 @@ func TestBrakeOnQueue(t *testing.T) {
 
 // TestTheHarderBrakeCounts: of two reasons the one that slows more is told.
 func TestTheHarderBrakeCounts(t *testing.T) {
-	r := seen(repeat(1400*time.Microsecond, 16)...) // 2
+	r := seen(repeat(800*time.Microsecond, 16)...) // 2
 	r.Waiting(100)                                  // 3
 	if b := r.Brake(tasks.PaceNormal, false); b.Factor != 3 || b.Why != Queue {
 		t.Errorf("got %+v", b)
