@@ -87,7 +87,7 @@ func TestBrakeOnQueue(t *testing.T) {
 // TestTheHarderBrakeCounts: of two reasons the one that slows more is told.
 func TestTheHarderBrakeCounts(t *testing.T) {
 	r := seen(repeat(800*time.Microsecond, 16)...) // 2
-	r.Waiting(100)                                  // 3
+	r.Waiting(100)                                 // 3
 	if b := r.Brake(tasks.PaceNormal, false); b.Factor != 3 || b.Why != Queue {
 		t.Errorf("got %+v", b)
 	}
