@@ -196,7 +196,6 @@ func (r *rooms) waiting(ctx context.Context) (int, error) {
 	return int(pending + queued), err
 }
 
-// reports are those of every process's work.
 // publish lets others see how a worker's work goes. A command's own is not their concern.
 func (r *rooms) publish(ctx context.Context, report throttle.Report) error {
 	if !r.serves.Load() {
@@ -205,6 +204,7 @@ func (r *rooms) publish(ctx context.Context, report throttle.Report) error {
 	return r.reports().Put(ctx, report)
 }
 
+// reports are those of every process's work.
 func (r *rooms) reports() throttle.Reports { return throttle.Reports{Queue: r.queue, Keys: r.keys} }
 
 // braked says which work goes slower than its pace.
