@@ -54,6 +54,17 @@ func TestInBrowser(t *testing.T) {
 		{"lane", "/lanes/upkeep", "Resume the lane upkeep"},
 		{"task", "/tasks/release:rollback/t-1", "500 of 1,702"},
 		{"invalidate", "/invalidate?tags=post:42", "Show what it would remove"},
+		{"releases", "/releases", "Timeline"},
+		{"warming", "/releases/r43", "812 of 1,774"},
+		{"archived", "/releases/r40", "1,702 entries compared"},
+		{"health", "/health", "120 reports"},
+		{"schedule", "/schedule", "Ticks have been missed"},
+		{"note", "/releases/r42/note", "new article template"},
+		{"notes", "/releases/r42/notes", "Preview the note"},
+		{"expire", "/expire", "verified archive"},
+		{"snapshot", "/releases/r41/snapshot", "read back"},
+		{"drill", "/releases/r40/drill", "which no visitor sees"},
+		{"pin", "/releases/r40/pin", "retention rule"},
 		{"queues", "/queues/", "alpha.warm"},
 		{"queue", "/queues/queues/alpha.warm?status=pending", "warm:batch"},
 		{"servers", "/queues/servers", "Servers"},
@@ -73,8 +84,17 @@ func TestInBrowser(t *testing.T) {
 	b.visit("release-phone", "/releases/r42", "Moves")
 	b.visit("rollback-phone", "/rollback", "flip of the pointer")
 	b.visit("invalidate-phone", "/invalidate", "Show what it would remove")
+	b.visit("releases-phone", "/releases", "Timeline")
+	b.visit("warming-phone", "/releases/r43", "812 of 1,774")
+	b.visit("health-phone", "/health", "120 reports")
+	b.visit("schedule-phone", "/schedule", "Ticks have been missed")
+	b.visit("notes-phone", "/releases/r42/notes", "Preview the note")
 	b.dark, b.phone = true, false
 	b.visit("overview-dark", "/", "Served now")
+	b.visit("releases-dark", "/releases", "Timeline")
+	b.visit("release-dark", "/releases/r42", "Moves")
+	b.visit("health-dark", "/health", "120 reports")
+	b.visit("notes-dark", "/releases/r42/notes", "Preview the note")
 }
 
 // TestSignedInByBrowser is asked to sign in, does so with the scope view, waits for the page to show

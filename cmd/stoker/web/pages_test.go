@@ -23,7 +23,7 @@ func TestOverview(t *testing.T) {
 		`<h2>Served now</h2> <p class="figure"><a href="/releases/r42">r42</a>`, `title="2026-11-22 10:00:00 UTC">2 h ago`, "1,777 entries, 12 MiB",
 		`<h2>Safe to roll back</h2> <p class="figure good">Yes</p>`, `To <a href="/releases/r41">r41</a>: it is standby and fresh`,
 		`<h2>Pending invalidations</h2> <p class="figure">2</p>`, "Oldest 3 s old.", "48,210 targets", "1795348800000000",
-		`<p class="figure fair">warn</p>`, "6 checks,", "set appendonly yes",
+		`<p class="figure fair"><a href="/health">warn</a></p>`, "6 checks,", "set appendonly yes",
 		`<tr role="row" class="served">`, `<span class="state standby">standby</span>`, `<span class="note">pinned</span>`,
 		`<span class="verdict inconclusive">`, `title="in the archive">1,702`, "42 h ago",
 		"<b>ann</b> tag pages: &lt;related&gt; block", "<code>tag author:ann</code>", `<code>prefix &#34;nav:\x00&#34;</code>`, "cms: post 42 edited",
@@ -128,7 +128,7 @@ func TestPagesEscape(t *testing.T) {
 		}
 		d.Rollback = func(context.Context) (Readiness, error) { return Readiness{To: evil, Reason: evil}, nil }
 		d.Health = func(context.Context) (json.RawMessage, error) {
-			return json.Marshal(report{Status: evil, Checks: []check{{evil, evil, evil, evil}}})
+			return json.Marshal(report{Status: evil, Checks: []check{{evil, evil, evil, evil, 1}}})
 		}
 	})
 	for _, path := range []string{"/", "/releases/r1", "/releases/%22%3E%3Cscript%3Ealert(1)"} {
