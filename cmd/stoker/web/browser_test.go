@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -156,6 +156,75 @@ func TestActsInBrowser(t *testing.T) {
 	}
 }
 
+// TestEditsNotesInBrowser previews and saves notes, with scripts and without, by keyboard alone.
+func TestEditsNotesInBrowser(t *testing.T) {
+	bin := chromium(t)
+	for _, scripts := range []bool{true, false} {
+		op := &fakeOperator{}
+		s := newSite(t, Config{}, nil, func(d *Deps) { d.Operator = op })
+		b := openBrowser(t, bin, serve(t, s))
+		call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !scripts})
+		b.do(chromedp.Navigate(b.base+"/releases/r43"), chromedp.Focus(`a[href="/releases/r43/notes"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#reason"),
+			chromedp.Focus("#reason"), chromedp.SetValue("#reason", ""), chromedp.SendKeys("#reason", "a **bold** step"),
+			chromedp.Focus(`button[value="preview"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".preview strong"))
+		b.complain("preview")
+		if len(op.done) > 0 {
+			t.Errorf("scripts %v: the preview has saved %q", scripts, op.done)
+		}
+		b.do(chromedp.Focus(`button[value="save"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#moves"))
+		op.mu.Lock()
+		if len(op.done) != 1 || !strings.Contains(op.done[0], "Reason:a **bold** step") {
+			t.Errorf("scripts %v: done %q", scripts, op.done)
+		}
+		op.mu.Unlock()
+		b.complain("saved")
+	}
+}
+
+// TestLiveInBrowser: what changes shows by itself, leaves the keyboard where it is and what is unfolded open, and
+// waits while somebody types.
+func TestLiveInBrowser(t *testing.T) {
+	bin := chromium(t)
+	var mu sync.Mutex
+	edits := int64(4821)
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.Reads.Edits = func(context.Context, time.Time) (*int64, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			n := edits
+			return &n, nil
+		}
+	})
+	b := openBrowser(t, bin, serve(t, s))
+	b.do(chromedp.Navigate(b.base + "/releases/r42"))
+	b.await("4,821")
+	get(b, chromedp.Evaluate[any](`document.querySelector("details.document").open = true; document.querySelector('a[href="/releases/r42/notes"]').focus(); null`))
+	mu.Lock()
+	edits = 5000
+	mu.Unlock()
+	b.await("5,000")
+	for what, script := range map[string]string{
+		"the keyboard's place":   `document.activeElement.getAttribute("href") === "/releases/r42/notes"`,
+		"what has been unfolded": `document.querySelector("details.document").open`,
+	} {
+		if !get(b, chromedp.Evaluate[bool](script)) {
+			t.Errorf("a change has lost %s", what)
+		}
+	}
+	b.complain("live")
+}
+
+// complain fails the test with whatever has gone wrong since the last look.
+func (b *browser) complain(name string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.problems {
+		b.t.Errorf("%s: %s", name, p)
+	}
+	b.problems = nil
+}
+
 // chromium returns the browser's path, or skips the test where there is none.
 func chromium(t *testing.T) string {
 	t.Helper()
@@ -205,10 +274,7 @@ func fillLanes(t *testing.T, queue redis.UniversalClient) {
 // serve runs the console for the test's time and returns its address.
 func serve(t *testing.T, s *site) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, listener) }()
