@@ -1,20 +1,34 @@
 // Keeps a page current: the server sends it again by server-sent events whenever it has changed, and its
-// <main> is put in the place of the one shown. Without JavaScript, "Read again" does the same. What comes waits
-// while text is selected or typed. A hidden page closes its stream: browsers allow few of them.
+// <main> takes the place of the one shown, as far as it differs. Without JavaScript, "Read again" does the same.
+// What comes waits while text is selected or typed and while the pointer is down. A hidden page closes its stream: browsers allow few of them.
 "use strict";
 const main = () => document.getElementById("main");
 const typing = "input, textarea, select";
 
 let stream, waiting, silence, again;
+let pressed = false; // what is under the pointer must stay until it is let go, or the click is lost
 
 // busy: to replace what is shown would disturb whoever reads it.
-const busy = () => !document.getSelection().isCollapsed || (main().contains(document.activeElement) && document.activeElement.matches(typing));
+const busy = () => pressed || !document.getSelection().isCollapsed || (main().contains(document.activeElement) && document.activeElement.matches(typing));
 
 // alive notes that the server has been heard from; a stream that falls silent is begun anew.
 function alive(lost = false) {
   document.body.classList.toggle("lost", lost);
   clearTimeout(silence);
   silence = setTimeout(() => { alive(true); open(); }, 45_000);
+}
+
+// patch makes old look like next and leaves alone what is the same.
+function patch(old, next) {
+  if (old.isEqualNode(next)) return;
+  if (old.nodeName !== next.nodeName || old.childNodes.length !== next.childNodes.length || old.childNodes.length === 0) {
+    old.replaceWith(next);
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!next.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of next.attributes) old.setAttribute(name, value);
+  const children = [...next.childNodes];
+  [...old.childNodes].forEach((child, i) => patch(child, children[i]));
 }
 
 // show replaces what is shown by what came last, and keeps the keyboard's place and what is unfolded.
@@ -26,9 +40,9 @@ function show() {
   const at = places(main()).indexOf(document.activeElement);
   const unfolded = new Set([...main().querySelectorAll("details[open] > summary")].map((s) => s.textContent));
   for (const s of next.querySelectorAll("details > summary")) if (unfolded.has(s.textContent)) s.parentElement.open = true;
-  main().replaceWith(document.adoptNode(next));
-  document.getElementById("read").replaceWith(document.adoptNode(read));
-  if (at >= 0) places(main())[at]?.focus({ preventScroll: true });
+  patch(main(), document.adoptNode(next));
+  patch(document.getElementById("read"), document.adoptNode(read));
+  if (at >= 0 && document.activeElement === document.body) places(main())[at]?.focus({ preventScroll: true });
   if (!main().dataset.live) close();
 }
 
@@ -66,6 +80,8 @@ function open() {
 
 document.addEventListener("visibilitychange", open);
 document.addEventListener("selectionchange", show);
+addEventListener("pointerdown", () => { pressed = true; });
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = false; setTimeout(show); }); // after the click
 document.addEventListener("focusout", () => setTimeout(show));
 addEventListener("pagehide", close);
 addEventListener("pageshow", (event) => { if (event.persisted) open(); });
