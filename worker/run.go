@@ -85,7 +85,7 @@ func (r runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 func (r runner) run(ctx context.Context, id string, t *asynq.Task) error {
 	handle, ok := r.w.deps.Handlers[t.Type()]
 	if !ok {
-		return fmt.Errorf("no handler for task type %q: this worker is older than who enqueued it, or not wired for it", t.Type())
+		return fmt.Errorf("%w: task type %q, and this stoker has none of that name: upgrade this worker", tasks.ErrNewer, t.Type())
 	}
 	select {
 	case <-r.w.draining:
@@ -152,6 +152,9 @@ func (r runner) report(id, taskType string, took time.Duration, err error) {
 	switch {
 	case errors.Is(err, tasks.ErrDraining):
 		level, msg = slog.LevelInfo, "task handed on"
+	case errors.Is(err, tasks.ErrNewer):
+		level, msg = slog.LevelWarn, "task left for a newer worker"
+		attrs = append(attrs, "error", err)
 	case err != nil:
 		level, msg = slog.LevelWarn, "task failed"
 		attrs = append(attrs, "then", string(verdictOf(err)), "error", err)

@@ -120,6 +120,7 @@ func (r *rooms) make() (err error) {
 		_, err := r.client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
 		return err
 	}
+	r.applier.Left = func(err error) { r.logger.Warn("invalidations left for a newer worker", "error", err) }
 	r.retirer = retire.New(retire.Rooms{
 		App: r.set.Tasks.App, Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store,
 		Rule: r.set.Retain.Rule(), Server: retire.ServerVersion(r.cache), Logger: r.logger,
