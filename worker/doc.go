@@ -25,9 +25,9 @@
 //
 // During an upgrade old and new workers share the lanes. A task that an old one cannot read (its payload, its
 // cursor, the release's record, the archive, its very type) changes nothing there: it returns to its
-// queue for two seconds, at no cost, until a newer worker takes it. It waits for as long as that takes; its last error
-// says which version was seen and which is understood, and whoever waits for the task is told. Where asynq
-// archives it nevertheless, on its last retry, the next round of any worker runs it again.
+// queue for a second, at no cost, until a newer worker takes it. It waits for as long as that takes; its last error
+// says which version was seen and which is understood, each worker logs it once, and whoever waits for the task is
+// told. Where asynq archives it nevertheless, on its last retry, the next round of any worker runs it again.
 //
 // # What asynq does of itself, and what is done about it
 //

@@ -63,7 +63,9 @@ func Final(ctx context.Context, err error) bool {
 const (
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
-	leaveFor   = 2 * time.Second // what is left for a newer worker rests
+	// leaveFor is how long what is left for a newer worker rests: a rollback may be among it, and an old worker takes
+	// as many of them as a new one.
+	leaveFor = 500 * time.Millisecond
 )
 
 // retryDelay is asynq's RetryDelayFunc: nothing for what is retried at once, else twice the

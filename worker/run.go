@@ -153,7 +153,10 @@ func (r runner) report(id, taskType string, took time.Duration, err error) {
 	case errors.Is(err, tasks.ErrDraining):
 		level, msg = slog.LevelInfo, "task handed on"
 	case errors.Is(err, tasks.ErrNewer):
-		level, msg = slog.LevelWarn, "task left for a newer worker"
+		msg = "task left for a newer worker"
+		if _, told := r.w.left.LoadOrStore(id, true); !told { // it comes back every second
+			level = slog.LevelWarn
+		}
 		attrs = append(attrs, "error", err)
 	case err != nil:
 		level, msg = slog.LevelWarn, "task failed"

@@ -47,6 +47,7 @@ type Worker struct {
 
 	draining chan struct{}  // closed when Stop begins
 	running  sync.WaitGroup // handlers that have not returned
+	left     sync.Map       // tasks that were left for a newer worker, and told of
 
 	mu         sync.Mutex // guards what follows
 	started    bool

@@ -233,20 +233,20 @@ func newDesks(s *press) *desks {
 func (s *press) queueURL() string { return "redis://" + s.queue.Options().Addr + "/0" }
 
 // open has editors and readers at work until the function that it returns is called.
-func (r *restarts) open() (close func()) {
+func (d *desks) open() (close func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for desk := range editingDesks {
 		all.Go(func() {
 			for pause := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; <-pause.C {
-				r.desks.edit(desk + editingDesks*rand.IntN(articles/editingDesks))
+				d.edit(desk + editingDesks*rand.IntN(articles/editingDesks))
 			}
 		})
 	}
 	for range readingDesks {
 		all.Go(func() {
 			for pause := time.NewTicker(4 * time.Millisecond); ctx.Err() == nil; <-pause.C {
-				r.desks.read(ctx, rand.IntN(articles))
+				d.read(ctx, rand.IntN(articles))
 			}
 		})
 	}

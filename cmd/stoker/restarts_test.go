@@ -54,7 +54,7 @@ func TestRestarts(t *testing.T) {
 	t.Logf("%s=%d", restartsSeedEnv, seed)
 
 	r := newRestarts(t, way, rand.New(rand.NewPCG(seed, 0)))
-	close := r.open()
+	close := r.desks.open()
 	r.live()
 	close()
 	r.end()
