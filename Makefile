@@ -35,7 +35,7 @@ kills: ## killed in mid-work: KILLS times in each of carry, snapshot, expire and
 	STOKER_TEST_KILLS=$(KILLS) go test -timeout 120m -parallel 3 -run TestKilledInEveryWork -v ./cmd/stoker
 
 RESTARTS = 10m
-restarts: ## two schedulers and three workers, one of each killed every 20 s, all of them restarted three times, for RESTARTS
+restarts: ## two schedulers and three workers, one of each killed every 20 s, all restarted in turn and the queue Redis killed three times, for RESTARTS
 	STOKER_TEST_RESTARTS=$(RESTARTS) go test -timeout 120m -run TestRestarts -v ./cmd/stoker
 
 UPGRADE_FROM = 59e153e

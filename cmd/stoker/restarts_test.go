@@ -29,13 +29,13 @@ type rhythm struct {
 	aligned bool          // the beats keep to the clock, so that some strike at a tick
 	jitter  time.Duration // around the beat
 	down    time.Duration // at most, before a killed process is started again
-	rolls   int           // rolling restarts of everybody, spread over the time
+	rolls   int           // rolling restarts of everybody, spread over the time; after each the queue Redis dies
 	hires   int           // entries that the schedule gets at each beat, each with a tick that is overdue
 	leases  bool          // a dead worker's tasks are waited for, as long as that takes
 }
 
 // Two schedulers and three workers, one of each killed at every beat, all of them restarted in a row now and then,
-// while editors tell of edits and releases are switched: every tick of every entry becomes one task, none is
+// the queue Redis killed and started on its file, while editors tell of edits and releases are switched: every tick of every entry becomes one task, none is
 // missed, none is lost, and what was invalidated is not served any more.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
@@ -71,9 +71,11 @@ type restarts struct {
 	desks  *desks
 	roster *roster
 	made   *enqueuings
+	server *redistest.Server // the queue Redis
 
 	crew         []*member
 	kills, rolls int
+	outages      int // of the queue Redis
 	flips        int
 	flip         string // the rollback that was asked for last
 }
@@ -93,7 +95,8 @@ func newRestarts(t *testing.T, way rhythm, rng *rand.Rand) *restarts {
 	t.Helper()
 	queue := durable(t)
 	s := newPress(t, queue.Client, queue.URL, 0)
-	r := &restarts{press: s, way: way, rng: rng, made: watchEnqueuings(t, queue.Addr), roster: newRoster(s)}
+	r := &restarts{press: s, way: way, rng: rng, server: queue, made: &enqueuings{made: map[string]int{}}, roster: newRoster(s)}
+	r.made.watch(t, queue.Addr)
 	r.install = s.install.with("STOKER_SCHEDULE="+r.roster.path, "STOKER_WATCH_FOR=0s")
 	r.install.queue = queue.Client
 	r.desks = newDesks(s)
@@ -134,6 +137,8 @@ func (r *restarts) live() {
 		r.turn()
 		if done := time.Since(begun); r.rolls < r.way.rolls && done > r.way.long*time.Duration(r.rolls+1)/time.Duration(r.way.rolls+1) {
 			r.roll()
+			r.outage()
+			next = time.Now()
 		}
 	}
 }
@@ -170,6 +175,22 @@ func (r *restarts) roll() {
 func (m *member) awaitStarted() {
 	m.t.Helper()
 	redistest.Eventually(m.t, "a "+m.command+" to start", func() bool { return strings.Contains(m.text(), m.command+" started") })
+}
+
+// outage kills the queue Redis and starts it again on its append-only file, apart from any tick: what is
+// enqueued before the test looks on again, it does not see.
+func (r *restarts) outage() {
+	r.Helper()
+	if r.way.aligned {
+		for next := time.Now().Truncate(time.Minute).Add(time.Minute); time.Until(next) < 15*time.Second; next = next.Add(time.Minute) {
+			<-time.After(time.Until(next) + 2*time.Second)
+		}
+	}
+	r.server.Kill()
+	<-time.After(time.Duration(r.rng.Int64N(int64(r.way.down))))
+	r.server.Restart()
+	r.made.watch(r.T, r.server.Addr)
+	r.outages++
 }
 
 // turn asks for a rollback when the last one is done: it switches between r1 and r2.
@@ -248,6 +269,6 @@ func (r *restarts) assertTicks() {
 
 func (r *restarts) figures() string {
 	ticks, most := r.roster.count(r.made)
-	return fmt.Sprintf("%d ticks of %d entries, each one task (most: %d); %d kills, %d rolling restarts, %d switches; %s",
-		ticks, len(r.roster.entries), most, r.kills, r.rolls, r.flips, r.desks.figures())
+	return fmt.Sprintf("%d ticks of %d entries, each one task (most: %d); %d kills, %d rolling restarts, %d deaths of the queue Redis, %d switches; %s",
+		ticks, len(r.roster.entries), most, r.kills, r.rolls, r.outages, r.flips, r.desks.figures())
 }

@@ -57,15 +57,21 @@ type rooms struct {
 
 // with loads the settings, wires the rooms, and calls do with them. Both Redises must answer.
 func (c *cli) with(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(ctx, slog.LevelError, do)
+	return c.wired(slog.LevelError, func(r *rooms) error {
+		if err := r.ping(ctx); err != nil {
+			return err
+		}
+		return do(r)
+	})
 }
 
-// serve is with, for a process that runs on and logs what it does.
-func (c *cli) serve(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(ctx, slog.LevelInfo, do)
+// serve is with, for a process that runs on and logs what it does: what it does about a Redis that does not answer is
+// do's to decide.
+func (c *cli) serve(do func(*rooms) error) error {
+	return c.wired(slog.LevelInfo, do)
 }
 
-func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error) error {
+func (c *cli) wired(level slog.Level, do func(*rooms) error) error {
 	set, err := loadSettings()
 	if err != nil {
 		return err
@@ -75,9 +81,6 @@ func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error
 		return err
 	}
 	defer r.close()
-	if err := r.ping(ctx); err != nil {
-		return err
-	}
 	return do(r)
 }
 
