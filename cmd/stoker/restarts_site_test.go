@@ -115,7 +115,11 @@ func (o *roster) wrong(all *enqueuings) (found []string) {
 				found = append(found, fmt.Sprintf("%s missed what is between %v and %v", e.name, ticks[i-1], ticks[i]))
 			}
 		}
-		for id, n := range all.of(e.name + "@") {
+		made := all.of(e.name + "@")
+		if len(made) != len(ticks) {
+			found = append(found, fmt.Sprintf("%s: %d ticks became %d tasks", e.name, len(ticks), len(made)))
+		}
+		for id, n := range made {
 			lane, err := tasks.LaneOf(e.task)
 			if err != nil {
 				o.s.Fatal(err)
