@@ -23,11 +23,12 @@
 //
 // # What is newer
 //
-// During an upgrade old and new workers share the lanes. A task that an old one cannot read (its payload, its
-// cursor, the release's record, the archive, its very type) changes nothing there: it returns to its
-// queue for a second, at no cost, until a newer worker takes it. It waits for as long as that takes; its last error
-// says which version was seen and which is understood, each worker logs it once, and whoever waits for the task is
-// told. Where asynq archives it nevertheless, on its last retry, the next round of any worker runs it again.
+// During an upgrade old and new workers share the lanes. A task that an old one cannot read (its
+// payload, its cursor, the release's record, the archive, its very type) changes nothing there: it
+// rests, at no cost, for half a second, and after some times for ever longer, up to a minute, until a
+// newer worker takes it. Its last error says which version was seen and which is understood, each
+// worker logs it once, and whoever waits for the task is told. Where asynq archives it nevertheless, on
+// its last retry, the next round of any worker runs it again.
 //
 // # What asynq does of itself, and what is done about it
 //

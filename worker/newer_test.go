@@ -61,6 +61,27 @@ func TestNewerIsLeft(t *testing.T) {
 	}
 }
 
+// Where no newer worker comes, what was left comes back ever less often.
+func TestLeftRestsEverLonger(t *testing.T) {
+	newer := fmt.Errorf("decode: %w", tasks.ErrNewer)
+	before := time.Duration(0)
+	for times := 1; times <= 100; times++ {
+		d := retryDelay(0, left{newer, times}, nil)
+		switch {
+		case d < leaveFor || d > leaveAtMax+leaveAtMax/4:
+			t.Errorf("the time %d: %v", times, d)
+		case times <= leaveSoon && d > 2*leaveFor:
+			t.Errorf("the time %d: %v, while a newer worker may be starting", times, d)
+		case times > 2*leaveSoon && d < before*3/4:
+			t.Errorf("the time %d: %v, after %v", times, d, before)
+		}
+		before = d
+	}
+	if !errors.Is(left{newer, 1}, tasks.ErrNewer) || isFailure(left{newer, 1}) {
+		t.Error("what was left costs a retry")
+	}
+}
+
 // A type that there is not yet is something newer, too.
 func TestNewTypeIsLeft(t *testing.T) {
 	t.Parallel()

@@ -63,9 +63,12 @@ func Final(ctx context.Context, err error) bool {
 const (
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
-	// leaveFor is how long what is left for a newer worker rests: a rollback may be among it, and an old worker takes
-	// as many of them as a new one.
-	leaveFor = 500 * time.Millisecond
+
+	// What is left for a newer worker rests so long the first few times, for a rollback may be among it, and old workers
+	// take as many of them as new ones; then ever longer, for there may be no newer worker for a while.
+	leaveFor   = 500 * time.Millisecond
+	leaveSoon  = 8 // times
+	leaveAtMax = time.Minute
 )
 
 // retryDelay is asynq's RetryDelayFunc: nothing for what is retried at once, else twice the
@@ -78,6 +81,9 @@ func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
 		return 0
 	case v == leave:
 		d = leaveFor
+		if l := (left{}); errors.As(err, &l) {
+			d = l.rest()
+		}
 	case n < 10:
 		d = min(firstRetry<<n, lastRetry)
 	}
@@ -88,6 +94,20 @@ func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
 func isFailure(err error) bool {
 	v := verdictOf(err)
 	return v != retryNow && v != leave
+}
+
+// left is the error of a task that this worker has left so often for a newer one.
+type left struct {
+	error
+	times int
+}
+
+func (l left) Unwrap() error { return l.error }
+
+// rest is how long such a task stays away.
+func (l left) rest() time.Duration {
+	grown := max(0, l.times-leaveSoon)
+	return min(leaveFor<<min(grown, 16), leaveAtMax)
 }
 
 // final makes asynq archive the task, without adding words to its error.

@@ -63,6 +63,9 @@ func (r runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	id, _ := asynq.GetTaskID(ctx)
 	begun := time.Now()
 	err := r.run(ctx, id, t)
+	if verdictOf(err) == leave {
+		err = left{err, r.w.left.add(id)}
+	}
 	r.report(id, t.Type(), time.Since(begun), err)
 	if err == nil {
 		return nil
@@ -154,7 +157,7 @@ func (r runner) report(id, taskType string, took time.Duration, err error) {
 		level, msg = slog.LevelInfo, "task handed on"
 	case errors.Is(err, tasks.ErrNewer):
 		msg = "task left for a newer worker"
-		if _, told := r.w.left.LoadOrStore(id, true); !told { // it comes back every second
+		if l := (left{}); errors.As(err, &l) && l.times == 1 { // it comes back every second
 			level = slog.LevelWarn
 		}
 		attrs = append(attrs, "error", err)
