@@ -206,6 +206,7 @@ func (w *enqueuings) of(prefix string) map[string]int {
 type desks struct {
 	s       *press
 	r2      *tasks.Client
+	pause   time.Duration // between the edits of one desk; readers make half of it
 	mu      sync.Mutex
 	applied [articles]int // guarded by mu, as all below; of each article the version that is gone from everywhere before it
 	edits   int
@@ -220,14 +221,14 @@ const (
 	readingDesks = 4
 )
 
-func newDesks(s *press) *desks {
+func newDesks(s *press, pause time.Duration) *desks {
 	s.Helper()
 	r2, err := tasks.NewClient(tasks.Config{App: "site", RedisURL: s.queueURL(), CacheURL: s.redis.URL, FillLimit: time.Second, Release: "r2"})
 	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { _ = r2.Close() })
-	return &desks{s: s, r2: r2}
+	return &desks{s: s, r2: r2, pause: pause}
 }
 
 // queueURL is where the paper finds the queue Redis.
@@ -239,14 +240,14 @@ func (d *desks) open() (close func()) {
 	var all sync.WaitGroup
 	for desk := range editingDesks {
 		all.Go(func() {
-			for pause := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; <-pause.C {
+			for pause := time.NewTicker(d.pause); ctx.Err() == nil; <-pause.C {
 				d.edit(desk + editingDesks*rand.IntN(articles/editingDesks))
 			}
 		})
 	}
 	for range readingDesks {
 		all.Go(func() {
-			for pause := time.NewTicker(4 * time.Millisecond); ctx.Err() == nil; <-pause.C {
+			for pause := time.NewTicker(d.pause / 2); ctx.Err() == nil; <-pause.C {
 				d.read(ctx, rand.IntN(articles))
 			}
 		})

@@ -31,6 +31,7 @@ type rhythm struct {
 	down    time.Duration // at most, before a killed process is started again
 	rolls   int           // rolling restarts of everybody, spread over the time; after each the queue Redis dies
 	hires   int           // entries that the schedule gets at each beat, each with a tick that is overdue
+	pause   time.Duration // between the edits of one desk
 	leases  bool          // a dead worker's tasks are waited for, as long as that takes
 }
 
@@ -39,13 +40,13 @@ type rhythm struct {
 // missed, none is lost, and what was invalidated is not served any more.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
-	way := rhythm{long: 7 * time.Second, beat: 1500 * time.Millisecond, down: 200 * time.Millisecond, rolls: 1, hires: 6}
+	way := rhythm{long: 7 * time.Second, beat: 1500 * time.Millisecond, down: 200 * time.Millisecond, rolls: 1, hires: 6, pause: 40 * time.Millisecond}
 	if text := os.Getenv(restartsEnv); text != "" {
 		long, err := time.ParseDuration(text)
 		if err != nil {
 			t.Fatalf("%s: %v", restartsEnv, err)
 		}
-		way = rhythm{long: long, beat: 20 * time.Second, aligned: true, jitter: 300 * time.Millisecond, down: 2 * time.Second, rolls: 3, leases: true}
+		way = rhythm{long: long, beat: 20 * time.Second, aligned: true, jitter: 300 * time.Millisecond, down: 2 * time.Second, rolls: 3, pause: 10 * time.Millisecond, leases: true}
 	}
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv(restartsSeedEnv); text != "" {
@@ -99,7 +100,7 @@ func newRestarts(t *testing.T, way rhythm, rng *rand.Rand) *restarts {
 	r.made.watch(t, queue.Addr)
 	r.install = s.install.with("STOKER_SCHEDULE="+r.roster.path, "STOKER_WATCH_FOR=0s")
 	r.install.queue = queue.Client
-	r.desks = newDesks(s)
+	r.desks = newDesks(s, way.pause)
 	r.roster.hire(8)
 	for range workers {
 		r.crew = append(r.crew, &member{"worker", r.start("worker")})

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -117,7 +118,7 @@ func newUpgrade(t *testing.T, old, next string) *upgrade {
 	other, in := *s, *s.install
 	in.bin = next
 	other.install = &in
-	u := &upgrade{press: s, next: &other, desks: newDesks(s)}
+	u := &upgrade{press: s, next: &other, desks: newDesks(s, 40*time.Millisecond)}
 	u.workers = []*process{s.start("worker"), s.start("worker")}
 	u.scheduler, u.web = s.start("scheduler"), s.start("web")
 	u.archive()
