@@ -86,7 +86,7 @@ func (c *cli) wired(level slog.Level, do func(*rooms) error) error {
 
 // wire connects to the Redises that the settings name and makes every room. Nothing is dialled.
 func wire(set *settings, logger *slog.Logger) (*rooms, error) {
-	redis.SetLogger(redisLog{logger}) // its own would write to stderr past ours
+	redis.SetLogger(&redisLog{logger: logger}) // its own would write to stderr past ours
 	queue, err := tasks.Connect("STOKER_REDIS_URL", set.Tasks.RedisURL)
 	if err != nil {
 		return nil, err
@@ -253,15 +253,6 @@ func (r *rooms) close() error {
 		errs = append(errs, r.cache.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// redisLog is where the Redis clients say what befell a connection; who called learns of it by
-// an error.
-type redisLog struct{ logger *slog.Logger }
-
-// Printf implements go-redis's logger.
-func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
-	l.logger.WarnContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
 }
 
 const pingLimit = 5 * time.Second
