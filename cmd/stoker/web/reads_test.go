@@ -27,7 +27,7 @@ func exampleReads() Reads {
 			if id == "r99" {
 				return "", fmt.Errorf("release %q: %w", id, tasks.ErrNotFound)
 			}
-			text := "# Release " + id + "\n\n- Owner: ann\n\n## Reason\n\nnew article template\n\n| | before | after |\n|---|---:|---:|\n| median | 21 ms | 18 ms |\n"
+			text := "# Release " + id + "\n\n- Owner: ann\n\n## Reason\n\nnew article template\n\n| figure | before | after |\n|---|---:|---:|\n| median | 21 ms | 18 ms |\n"
 			if notes != nil {
 				text += "\n## Given\n\n" + notes.Reason + "\n"
 			}
