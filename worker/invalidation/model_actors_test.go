@@ -389,18 +389,30 @@ func (w *world) plainFill(ctx context.Context, release, key string, load func(co
 	return w.removeStale(ctx, release, mark, []tasks.Tagged{{Key: key, Tags: tags}})
 }
 
-// comeBack snapshots r1 and restores the archive as r3, as packages retire and restore do.
+// comeBack snapshots r1 and restores the archive as r3, as packages retire and restore do. What was read
+// of a release that moved meanwhile is not recorded.
 func (w *world) comeBack(id string) func(context.Context, *actor) error {
 	var archive [][]tasks.Entry
 	var mark invalidation.Mark
 	recorded, written := false, 0
 	return func(ctx context.Context, a *actor) (err error) {
 		if !recorded {
+			before, err := w.ledger.Get(ctx, "r1")
+			if err != nil || !before.State.Live() {
+				return err
+			}
 			if mark, err = w.log.OpenReader(ctx, "r1", id+"/r1"); err != nil {
 				return err
 			}
 			if archive, err = w.snapshot(ctx); err != nil {
 				return err
+			}
+			now, err := w.ledger.Get(ctx, "r1")
+			if err != nil {
+				return err
+			}
+			if now.State != before.State || !now.ChangedAt.Equal(before.ChangedAt) { // it was purged, perhaps
+				return w.log.CloseReader(ctx, id+"/r1")
 			}
 			if err := a.step(doing("record archive"), func() error { return nil }); err != nil {
 				return err
