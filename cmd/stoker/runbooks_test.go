@@ -131,6 +131,19 @@ func TestRunbooksOfANight(t *testing.T) {
 	if out := s.must("health"); !regexp.MustCompile(`OK +drill`).MatchString(out) {
 		t.Errorf("afterwards:\n%s", out)
 	}
+
+	g = s.follow(installation, "Looking", map[string]string{"ID": "r2"})
+	g.run("stoker status")
+	g.run("stoker health")
+	g.says(g.run("stoker doctor"), "OK +snapshot")
+	g.run("stoker freshness")
+	g.says(g.run("stoker release note ID"), "# Release r2")
+	g.over()
+	g = s.follow(installation, "Switching off", nil)
+	g.run("stoker pause warm")
+	g.says(s.must("status"), `(?m)^warm .* yes$`)
+	g.run("stoker resume warm")
+	g.over()
 	worker.end(syscall.SIGTERM)
 }
 
