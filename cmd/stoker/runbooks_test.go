@@ -230,7 +230,7 @@ func TestRunbookOfRefusals(t *testing.T) {
 	if out := s.must("status"); !strings.Contains(out, "Safe to roll back: no") {
 		t.Errorf("with an unfinished writer on standby:\n%s", out)
 	}
-	worker = s.start("worker")
+	s.start("worker")
 
 	g.words = map[string]string{"ID": "r2"}
 	ctx, used := context.Background(), int64(0)
