@@ -195,6 +195,11 @@ func TestRunbookOfUpgrade(t *testing.T) {
 	})
 	g.run("stoker health")
 	g.says(g.run("stoker status"), "serves r2")
+	// The way back itself is held by the tests of upgrades; here its commands are carried out.
+	g.run("stoker status")
+	g.run("stoker status")
+	g.run("stoker release list")
+	g.run("stoker health")
 	g.over()
 	for _, id := range []string{"r1", "r2"} {
 		if n := s.assertFresh(id); n != 140 {
