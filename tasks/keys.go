@@ -138,6 +138,10 @@ func (k Keys) Ticks() string { return k.prefix + "ticks" }
 // Works is a HASH: a process → its last report of work on namespaces, as JSON; it expires.
 func (k Keys) Works() string { return k.prefix + "works" }
 
+// Processes is a ZSET: a process that runs, as JSON → when it last said so, in Unix seconds of the queue
+// Redis's clock; it expires.
+func (k Keys) Processes() string { return k.prefix + "processes" }
+
 // CacheServers is a HASH of what is known of the cache Redis: servers, those that lack no removal, and
 // failover, the last one that was made good, as JSON.
 func (k Keys) CacheServers() string { return k.prefix + "cache:servers" }

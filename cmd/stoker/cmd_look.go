@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,12 +13,10 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/spf13/cobra"
 
-	"github.com/alphanode/stoker/scheduler"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/release"
-	"github.com/alphanode/stoker/worker/snapshot"
 )
 
 // overview is what `stoker status` shows.
@@ -217,103 +213,6 @@ func failing(checks []health.Check) error {
 	return nil
 }
 
-func (c *cli) doctorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "doctor",
-		Short: "The security and readiness checklist, each line with its remedy",
-		Long: `Examine the installation: eviction and persistence of the Redises, transport, passwords and what
-their users may do, secrets and file modes, how the console answers strangers, clocks and
-versions, memory for a second release, the snapshot store and the last drill, the schedule and the plan. It
-changes nothing but for a probe that it writes to the snapshot store and removes. Exit code 1
-when a check fails; warnings and what could not be asked do not count.`,
-		Example: "  stoker doctor",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := loadSettings()
-			if err != nil {
-				return err
-			}
-			r, err := wire(set, c.log(slog.LevelError))
-			if err != nil {
-				return err
-			}
-			defer r.close()
-			checks := health.Doctor(cmd.Context(), r.doctorDeps(), set.Health)
-			for _, name := range unknownSettings() {
-				checks = append(checks, health.Check{Name: "settings", Status: health.Warn, Detail: name + " is set, and no setting has that name", Remedy: "see `stoker config` for the names"})
-			}
-			if err := c.show(checks, func(w io.Writer) { printChecks(w, checks) }); err != nil {
-				return err
-			}
-			return failing(checks)
-		},
-	}
-}
-
-// doctor stands where a name is needed for what does not exist.
-const doctor = "doctor"
-
-func (r *rooms) doctorDeps() health.DoctorDeps {
-	d := health.DoctorDeps{
-		Queue: r.queue, Cache: r.cache, QueueURL: r.set.Tasks.RedisURL, CacheURL: r.set.Tasks.CacheURL,
-		Template: r.tmpl.String(), WebAddr: r.set.Web.WebAddr, WebURL: r.set.Web.WebURL, WebGuarded: r.set.Web.Guarded(),
-		QueueKeys:   []string{r.keys.Cursor(doctor), "asynq:{" + tasks.LaneHealth.Queue(r.set.Tasks.App) + "}:" + doctor},
-		CacheKeys:   r.doctored(doctor),
-		SecretFiles: map[string]string{},
-		Records:     r.ledger.List,
-		ActiveBytes: func(ctx context.Context, id string) (int64, error) {
-			u, err := r.ns.Usage(ctx, id)
-			return u.Bytes, err
-		},
-		Store: func(ctx context.Context) (string, error) {
-			return storeDetail(r.set.Snapshot, r.store), snapshot.Probe(ctx, r.store)
-		},
-	}
-	for _, name := range secrets {
-		switch file, value := os.Getenv(name+"_FILE"), os.Getenv(name); {
-		case file != "":
-			d.SecretFiles[name+"_FILE"] = file
-		case value != conceal(name, value):
-			d.EnvSecrets = append(d.EnvSecrets, name)
-		}
-	}
-	for setting, file := range map[string]string{
-		"STOKER_WEB_TOKENS_FILE": r.set.Web.WebTokensFile, "STOKER_WEB_OIDC_SECRET_FILE": r.set.Web.WebOIDCSecretFile,
-		"STOKER_SNAPSHOT_KEY_FILE": r.set.Snapshot.SnapshotKeyFile,
-	} {
-		if file != "" {
-			d.SecretFiles[setting] = file
-		}
-	}
-	if file := r.set.Scheduler.Schedule; file != "" {
-		d.Schedule = func() (string, error) {
-			s, err := scheduler.Load(file)
-			if err != nil {
-				return "", err
-			}
-			return fmt.Sprintf("%d entries", len(s.Entries)), nil
-		}
-	}
-	if file := r.set.Warm.Plan; file != "" {
-		d.Plan = func() (string, error) {
-			_, plan, err := readPlan(file)
-			if err != nil {
-				return "", err
-			}
-			return fmt.Sprintf("%d sources", len(plan.Sources)), nil
-		}
-	}
-	return d
-}
-
-// storeDetail says where snapshots are, and whether others could read them there.
-func storeDetail(cfg snapshot.Config, s snapshot.Store) string {
-	if cfg.SnapshotKeyFile == "" {
-		return s.String() + ", not encrypted"
-	}
-	return s.String() + ", encrypted"
-}
-
 func (c *cli) configCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "config",
@@ -376,15 +275,6 @@ func (c *cli) switchCommand(verb, short, long string) *cobra.Command {
 			})
 		},
 	}
-}
-
-// doctored are keys like those that stoker uses on the cache Redis, of a release that is none.
-func (r *rooms) doctored(release string) []string {
-	keys := []string{r.tmpl.Key(release, release), r.keys.Fence(release), r.keys.Followers("")}
-	if tasks.Sharded(r.cache) {
-		keys = append(keys, r.keys.SlotFence(release, "1"), r.keys.Followers("1"), r.keys.Watermark(1))
-	}
-	return keys
 }
 
 // pauseLane stops a lane from taking new tasks, or lets it go on. It is harmless twice.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -61,6 +62,7 @@ func (r *rooms) runWorker(ctx context.Context) error {
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
+	defer r.announce(ctx, "worker")()
 	<-ctx.Done()
 	w.Stop()
 	return nil
@@ -96,6 +98,7 @@ func (r *rooms) runScheduler(ctx context.Context) error {
 	if err := s.Start(); err != nil {
 		return err
 	}
+	defer r.announce(ctx, "scheduler")()
 	<-ctx.Done()
 	s.Stop()
 	return nil
@@ -112,7 +115,27 @@ func (r *rooms) runWeb(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer r.announce(ctx, "web")()
 	return s.Run(ctx)
+}
+
+// announce tells whoever looks that this process runs, until ctx ends or end is called.
+func (r *rooms) announce(ctx context.Context, role string) (end func()) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	p := health.Process{Role: role, Host: host, PID: os.Getpid(), Version: version, Asynq: builtFrom("github.com/hibiken/asynq", "unknown")}
+	ctx, cancel := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		health.Processes{Queue: r.queue, Keys: r.keys}.Announce(ctx, p)
+	}()
+	return func() {
+		cancel()
+		<-told
+	}
 }
 
 // web makes the console.

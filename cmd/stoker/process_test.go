@@ -23,11 +23,17 @@ import (
 // asStoker makes this test binary run as stoker: the processes below are real ones.
 const asStoker = "STOKER_TEST_AS_STOKER"
 
+// asVersion makes it one of that version.
+const asVersion = "STOKER_TEST_VERSION"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asPaper) != "" {
 		os.Exit(runPaper())
 	}
 	if os.Getenv(asStoker) != "" {
+		if v := os.Getenv(asVersion); v != "" {
+			version = v
+		}
 		main()
 	}
 	os.Exit(m.Run())

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,8 +17,23 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
-// version is set by the linker: -ldflags "-X main.version=…".
-var version = "dev"
+// version is set by the linker: -ldflags "-X main.version=…"; without, it is what go build knows of the
+// repository.
+var version = builtFrom("github.com/alphanode/stoker", "dev")
+
+// builtFrom returns the version of a module that this program is made of, or otherwise where it was not kept.
+func builtFrom(module, otherwise string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return otherwise
+	}
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == module && m.Version != "" && m.Version != "(devel)" {
+			return m.Version
+		}
+	}
+	return otherwise
+}
 
 // The exit codes of every command.
 const (
@@ -158,8 +174,10 @@ func group(cmd *cobra.Command) *cobra.Command {
 // by says who runs this command line, and why.
 func (c *cli) by() tasks.By {
 	name, host := "unknown", "unknown"
-	if u, err := user.Current(); err == nil {
+	if u, err := user.Current(); err == nil && u.Username != "" {
 		name = u.Username
+	} else if named := os.Getenv("USER"); named != "" { // in a container that knows no users
+		name = named
 	}
 	if h, err := os.Hostname(); err == nil {
 		host = h

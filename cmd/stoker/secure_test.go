@@ -3,15 +3,20 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
@@ -75,6 +80,7 @@ func (in *secured) act(path, reason string) string {
 func TestSecuredLife(t *testing.T) {
 	t.Parallel()
 	in := newSecured(t)
+	inherited := in.git()
 	worker, scheduler, web := in.start("worker"), in.start("scheduler"), in.start("web")
 	redistest.Eventually(t, "the console", func() bool {
 		m := listensAt.FindStringSubmatch(web.text())
@@ -126,7 +132,7 @@ func TestSecuredLife(t *testing.T) {
 		t.Errorf("a release that exists: exit code %d, %s", code, msg)
 	}
 
-	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"health"}, {"config"}, {"config", "--json"}, {"release", "show", "r2", "--json"}, {"release", "note", "r2"}, {"notify", "--test"}, {"invalidations"}} {
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"health"}, {"health", "--json"}, {"snapshot", "list"}, {"doctor"}, {"config"}, {"config", "--json"}, {"release", "show", "r2", "--json"}, {"release", "note", "r2"}, {"notify", "--test"}, {"invalidations"}} {
 		out, msg, _ := in.run(args...)
 		shown.WriteString(out + msg)
 	}
@@ -143,11 +149,105 @@ func TestSecuredLife(t *testing.T) {
 	in.page(canary+"-guess", "/", nil)
 	in.page("", "/signin", url.Values{"token": {canary + "-typed"}})
 	shown.WriteString(in.failures())
-	for name, text := range map[string]string{"somebody saw": shown.String(), "the worker's log": worker.text(), "the scheduler's log": scheduler.text(), "the console's log": web.text(), "the queue Redis": in.everything()} {
-		if at := strings.Index(text, canary); at >= 0 {
-			t.Errorf("a secret in what %s: …%s…", name, text[max(0, at-200):min(len(text), at+60)])
+	shown.WriteString(in.bucket(worker))
+	shown.WriteString(in.provider())
+	places := map[string]string{"somebody saw": shown.String(), "a child process inherited": inherited()}
+	for name, p := range map[string]*process{"the worker": worker, "the scheduler": scheduler, "the console": web} {
+		places[name+" logged"] = p.text()
+	}
+	for name, addr := range map[string]string{"queue": in.queue, "cache": in.cache} {
+		places["the "+name+" Redis holds"] = in.everything(addr, map[string]string{"queue": queuePassword, "cache": cachePassword}[name])
+	}
+	for place, text := range places {
+		for _, secret := range in.secrets {
+			if at := strings.Index(text, secret); at >= 0 {
+				t.Errorf("a secret in what %s: …%s…", place, text[max(0, at-200):min(len(text), at+60)])
+			}
 		}
 	}
+}
+
+// git puts a program of that name onto the path, which tells what it inherits of those secrets that stand in
+// files.
+func (in *secured) git() (inherited func() string) {
+	in.Helper()
+	dir, at := in.TempDir(), filepath.Join(in.dir, "inherited")
+	script := "#!/bin/sh\nenv | grep -v '_DSN=\\|_BROKEN=\\|_WORDS=\\|AWS_\\|STOKER_WEBHOOK_URL=' >>" + at + "\nexit 1\n"
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(script), 0o700); err != nil {
+		in.Fatal(err)
+	}
+	in.env = append(in.env, "PATH="+dir+":"+os.Getenv("PATH"))
+	return func() string {
+		raw, err := os.ReadFile(at)
+		if err != nil || !strings.Contains(string(raw), "STOKER_REDIS_URL_FILE=") {
+			in.Errorf("git was not asked: %v %s", err, raw)
+		}
+		return string(raw)
+	}
+}
+
+// bucket has snapshots fail at an S3 server that quotes all that it was sent.
+func (in *secured) bucket(worker *process) string {
+	in.Helper()
+	s3 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, "<Error><Code>SignatureDoesNotMatch</Code><Message>%s %s</Message></Error>", r.URL, r.Header.Get("Authorization"))
+	}))
+	in.Cleanup(s3.Close)
+	worker.end(syscall.SIGTERM)
+	other := in.with("STOKER_SNAPSHOT_URL=s3://bucket/site?region=eu-test-1&path_style=true&endpoint=" + s3.URL)
+	again := other.start("worker")
+	said := (&secured{shop: &shop{install: other}, roots: in.roots, queue: in.queue}).fails(tasks.LaneUpkeep, "snapshot", "r2")
+	for _, args := range [][]string{{"doctor"}, {"snapshot", "verify", "r1"}, {"snapshot", "list"}, {"config"}} {
+		out, msg, _ := other.run(args...)
+		said += out + msg
+	}
+	again.end(syscall.SIGTERM)
+	return said + again.text()
+}
+
+// fails has a worker fail at a task, and does not wait for how often it is tried again: its first error stands
+// in the queue.
+func (in *secured) fails(lane tasks.Lane, args ...string) string {
+	in.Helper()
+	inspector, queue := asynq.NewInspectorFromRedisClient(in.dial(in.queue, "stoker", queuePassword)), lane.Queue("site")
+	failed := func() int {
+		info, err := inspector.GetQueueInfo(queue)
+		if err != nil {
+			in.Fatal(err)
+		}
+		return info.Failed // tries of the day
+	}
+	before := failed()
+	out, msg, _ := in.run(args...)
+	redistest.Eventually(in.T, "a failed try of "+args[0], func() bool { return failed() > before })
+	return out + msg
+}
+
+// provider has somebody sign in at a provider that does not answer, and the same with one that quotes what
+// it is sent.
+func (in *secured) provider() string {
+	in.Helper()
+	id := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent, _ := io.ReadAll(r.Body)
+		http.Error(w, r.URL.String()+" "+r.Header.Get("Authorization")+string(sent), http.StatusInternalServerError)
+	}))
+	in.Cleanup(id.Close)
+	web := in.with("STOKER_WEB_URL=https://stoker.example", "STOKER_WEB_OIDC_ISSUER="+id.URL, "STOKER_WEB_OIDC_SECRET_FILE="+in.file("oidc", canary+"-oidc")).start("web")
+	addr := in.listens(web)
+	said := ""
+	for _, path := range []string{"/signin/provider", "/signin/callback?code=" + canary + "-code&state=x"} {
+		resp, err := http.Get("http://" + addr + path)
+		if err != nil {
+			in.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		said += string(text)
+	}
+	web.end(syscall.SIGTERM)
+	return said + web.text()
 }
 
 // await waits until the page of a task says how it ended.
@@ -190,21 +290,29 @@ func (in *secured) appServer() {
 // failures runs commands that fail where a secret is at hand, and returns what they say.
 func (in *secured) failures() string {
 	in.Helper()
-	plan := filepath.Join(in.dir, "other.yaml")
-	text := "version: 1\nsources:\n  - name: posts\n    query: {driver: postgres, dsn_env: OTHER_DSN, sql: \"SELECT 1\"}\n    entry: {key: \"a:{{.slug}}\", value: json, ttl: 1h}\n"
-	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
-		in.Fatal(err)
-	}
 	var said strings.Builder
 	in.must("release", "create", "r3")
-	out, msg, code := in.run("warm", "r3", "--plan", plan, "--dry-run")
-	if code == exitDone {
-		in.Errorf("a database that is away was read: %s", out)
+	for env, driver := range map[string]string{"POSTGRES_DSN": "postgres", "POSTGRES_BROKEN": "postgres", "POSTGRES_WORDS": "postgres", "MYSQL_DSN": "mysql", "MYSQL_BROKEN": "mysql"} {
+		plan := in.file(env+".yaml", "version: 1\nsources:\n  - name: posts\n    query: {driver: "+driver+", dsn_env: "+env+", sql: \"SELECT 1\"}\n    entry: {key: \"a:{{.slug}}\", value: json, ttl: 1h}\n")
+		if env == "POSTGRES_DSN" { // in the worker as well
+			said.WriteString(in.fails(tasks.LaneWarm, "warm", "r3", "--plan", plan))
+		}
+		for _, args := range [][]string{{"warm", "r3", "--plan", plan, "--dry-run"}, {"plan", "check", plan}} {
+			out, msg, code := in.run(args...)
+			if code == exitDone {
+				in.Errorf("%s: a database that is away was read: %s", env, out)
+			}
+			said.WriteString(out + msg)
+		}
 	}
-	said.WriteString(out + msg)
+	for _, args := range [][]string{{"release", "show", "r3", "--json"}, {"release", "note", "r3"}, {"status", "--json"}, {"health", "--json"}} {
+		out, msg, _ := in.run(args...)
+		said.WriteString(out + msg)
+	}
 	right := in.env
 	defer func() { in.env = right }()
-	for _, wrong := range []string{"rediss://stoker:" + canary + "-wrong@" + in.queue, "redis://stoker:" + queuePassword + "@127.0.0.1:1", "rediss://stoker:" + queuePassword + "%zz@" + in.queue} {
+	for _, wrong := range []string{"rediss://stoker:" + canary + "-wrong@" + in.queue, "redis://stoker:" + queuePassword + "@127.0.0.1:1",
+		"redis-cluster://stoker:" + queuePassword + "@127.0.0.1:1?addr=127.0.0.1:2", "redis-sentinel://stoker:" + queuePassword + "@127.0.0.1:1/x?password=" + canary + "&master_name=%zz", "rediss://stoker:" + queuePassword + "%zz@" + in.queue} {
 		in.env = nil
 		for _, pair := range right {
 			if !strings.HasPrefix(pair, "STOKER_REDIS_URL_FILE=") {
@@ -223,10 +331,10 @@ func (in *secured) failures() string {
 	return said.String()
 }
 
-// everything is what the queue Redis holds, as text.
-func (in *secured) everything() string {
+// everything is what a Redis holds, as text.
+func (in *secured) everything(addr, password string) string {
 	in.Helper()
-	ctx, queue := context.Background(), in.dial(in.queue, "stoker", queuePassword)
+	ctx, queue := context.Background(), in.dial(addr, "stoker", password)
 	var all strings.Builder
 	it := queue.Scan(ctx, 0, "*", 1000).Iterator()
 	n := 0

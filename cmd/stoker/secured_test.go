@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alphanode/stoker/worker/redistest"
@@ -42,6 +43,7 @@ const (
 // deploy/users.acl, secrets in files, and a console that asks for tokens.
 type secured struct {
 	*shop
+	secrets      []string // what must be seen nowhere
 	roots        *x509.CertPool
 	queue, cache string // host:port
 	web          string
@@ -63,6 +65,11 @@ func newSecured(t *testing.T) *secured {
 		return path
 	}
 	hash := func(token string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(token))) }
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.secrets = []string{canary, identity.String()}
 	var env []string
 	for _, pair := range s.env {
 		if !strings.HasPrefix(pair, "STOKER_REDIS_URL=") {
@@ -75,7 +82,11 @@ func newSecured(t *testing.T) *secured {
 		"STOKER_CACHE_URL_FILE="+file("cache_url", fmt.Sprintf("rediss://stoker:%s@%s/0", cachePassword, in.cache)),
 		"STOKER_WEB_TOKENS_FILE="+file("tokens", "ann operate "+hash(annToken)+"\nben view "+hash(benToken)+"\n"),
 		"STOKER_WEBHOOK_URL=http://127.0.0.1:1/"+canary, "STOKER_WEBHOOK_SECRET_FILE="+file("webhook", webhookKey),
-		"OTHER_DSN=postgres://ann:"+dsnPassword+"@127.0.0.1:1/site",
+		"STOKER_SNAPSHOT_KEY_FILE="+file("snapshot_key", identity.String()+"\n"),
+		"AWS_ACCESS_KEY_ID=stoker", "AWS_SECRET_ACCESS_KEY="+canary+"-s3", "AWS_REGION=eu-test-1",
+		"POSTGRES_DSN=postgres://ann:"+dsnPassword+"@127.0.0.1:1/site", "MYSQL_DSN=ann:"+dsnPassword+"@tcp(127.0.0.1:1)/site",
+		"POSTGRES_BROKEN=postgres://ann:"+dsnPassword+"%zz@127.0.0.1:1/site", "MYSQL_BROKEN=ann:"+dsnPassword+"@(127.0.0.1:1/site",
+		"POSTGRES_WORDS=host=127.0.0.1 port=1 password="+dsnPassword+" sslmode=nonsense",
 	)
 	// The life's checks read the cache as its administrator would: by the site's user.
 	s.cache = in.dial(in.cache, "site", sitePassword)

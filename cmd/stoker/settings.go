@@ -64,7 +64,9 @@ const webhookURL = "STOKER_WEBHOOK_URL"
 
 // loadSettings reads and validates every setting; the error names each that is wrong.
 func loadSettings() (*settings, error) {
-	if err := readSecretFiles(); err != nil {
+	forget, err := readSecretFiles()
+	defer forget()
+	if err != nil {
 		return nil, err
 	}
 	s := &settings{}
@@ -113,24 +115,42 @@ func explain(err error) error {
 	return fmt.Errorf("%w: %s %q: use %s", tasks.ErrInvalid, parse.KeyName, parse.Value, form)
 }
 
-func readSecretFiles() error {
-	for _, name := range secrets {
-		file := os.Getenv(name + "_FILE")
-		if file == "" {
-			continue
-		}
-		if os.Getenv(name) != "" {
-			return fmt.Errorf("%w: both %s and %s_FILE are set: keep one", tasks.ErrInvalid, name, name)
-		}
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("%w: %s_FILE: %v", tasks.ErrInvalid, name, err)
-		}
-		if err := os.Setenv(name, strings.TrimSpace(string(raw))); err != nil {
-			return fmt.Errorf("%s_FILE: %w", name, err)
+// readSecretFiles puts what files hold into the environment, where the rooms' settings are read from. forget
+// takes it out again: child processes would inherit it.
+func readSecretFiles() (forget func(), err error) {
+	var read []string
+	forget = func() {
+		for _, name := range read {
+			_ = os.Unsetenv(name)
 		}
 	}
-	return nil
+	for _, name := range secrets {
+		value, ok, err := secretFrom(name)
+		switch {
+		case err != nil:
+			return forget, fmt.Errorf("%w: %s_FILE: %v", tasks.ErrInvalid, name, err)
+		case !ok:
+			continue
+		case os.Getenv(name) != "":
+			return forget, fmt.Errorf("%w: both %s and %s_FILE are set: keep one", tasks.ErrInvalid, name, name)
+		}
+		if err := os.Setenv(name, value); err != nil {
+			return forget, fmt.Errorf("%s_FILE: %w", name, err)
+		}
+		read = append(read, name)
+	}
+	return forget, nil
+}
+
+// secretFrom reads a secret setting from the file that its variable with _FILE behind names; false when there is
+// no such variable.
+func secretFrom(name string) (value string, ok bool, err error) {
+	file := os.Getenv(name + "_FILE")
+	if file == "" {
+		return "", false, nil
+	}
+	raw, err := os.ReadFile(file)
+	return strings.TrimSpace(string(raw)), true, err
 }
 
 // setting is one variable as it stands.
@@ -155,8 +175,10 @@ func describe() []setting {
 			if value, ok := os.LookupEnv(v.Name); ok {
 				v.Value, v.Source = value, "environment"
 			}
-			if slices.Contains(secrets, v.Name) && os.Getenv(v.Name+"_FILE") != "" {
-				v.Source = "file " + os.Getenv(v.Name+"_FILE")
+			if slices.Contains(secrets, v.Name) {
+				if value, ok, _ := secretFrom(v.Name); ok { // loading the settings tells of its error
+					v.Value, v.Source = value, "file "+os.Getenv(v.Name+"_FILE")
+				}
 			}
 			v.Value = conceal(v.Name, v.Value)
 			all = append(all, v)

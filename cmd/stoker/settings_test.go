@@ -166,7 +166,6 @@ func TestSecretFromFile(t *testing.T) {
 	for _, name := range secrets {
 		t.Run(name, func(t *testing.T) {
 			bareEnvironment(t)
-			unset(t, name) // which reading the file sets, for this process
 			file := filepath.Join(t.TempDir(), "secret")
 			want := values[name]
 			if err := os.WriteFile(file, []byte(want.value+"\n"), 0o600); err != nil {
@@ -179,6 +178,9 @@ func TestSecretFromFile(t *testing.T) {
 			}
 			if got := []string{s.Tasks.RedisURL, s.Tasks.CacheURL, s.Notify.WebhookURL, s.Notify.WebhookSecret}; !slices.Contains(got, want.value) {
 				t.Errorf("read %q, want %q among them", got, want.value)
+			}
+			if value, ok := os.LookupEnv(name); ok {
+				t.Errorf("%s=%s is left in the environment, for child processes to inherit", name, value)
 			}
 			for _, v := range describe() {
 				if v.Name == name && (v.Source != "file "+file || v.Value != want.shown) {

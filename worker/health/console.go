@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Console is how the console answers somebody who has not signed in, at the address that browsers
@@ -25,19 +26,63 @@ func askConsole(ctx context.Context, base string) (Console, error) {
 	if err != nil {
 		return c, err
 	}
+	resp, err := asStranger(r)
+	if err != nil {
+		return c, err
+	}
+	c.Status, c.Header = resp.StatusCode, resp.Header
+	return c, nil
+}
+
+// asStranger sends a request, and returns the answer without its body.
+func asStranger(r *http.Request) (*http.Response, error) {
 	// A connection of its own, and no redirects: a proxy that sends people elsewhere to sign in has answered.
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment},
+		Transport:     &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, ExpectContinueTimeout: time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return c, err
+		return nil, err
 	}
-	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)) // so that the server can end in peace
-	c.Status, c.Header = resp.StatusCode, resp.Header
-	return c, nil
+	return resp, resp.Body.Close()
+}
+
+// tooMuch is twice what the console takes in one request, in bytes.
+const tooMuch = 2 << 20
+
+// offerTooMuch sends a body that is too large to where anybody may send one, and returns the status.
+func offerTooMuch(ctx context.Context, base string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(base, "/")+"/signin", strings.NewReader(strings.Repeat("0", tooMuch)))
+	if err != nil {
+		return 0, err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	// The body waits until it may come, so that a server which refuses it can say so.
+	r.Header.Set("Expect", "100-continue")
+	resp, err := asStranger(r)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, nil
+}
+
+// judgeBodyLimit: what takes bodies of any size from anybody can be filled up by anybody.
+func judgeBodyLimit(a Answer[int]) Check {
+	c := Check{Name: "web.limits", Status: OK}
+	switch {
+	case !a.Asked || a.Err != nil:
+		c.Status, c.Detail = Unknown, "stoker web did not answer a request that is too large"
+	case a.Value == http.StatusRequestEntityTooLarge:
+		c.Detail = "a body of 2 MiB is refused"
+	case redirects(a.Value), a.Value == http.StatusUnauthorized, a.Value == http.StatusForbidden:
+		c.Detail = fmt.Sprintf("what stands before it refuses strangers (status %d)", a.Value)
+	default:
+		c.Status, c.Detail = Warn, fmt.Sprintf("a body of 2 MiB was not refused but answered with status %d: stoker web takes 1 MiB at most", a.Value)
+		c.Remedy = "something else answers there: correct STOKER_WEB_URL, or have the proxy pass requests on and limit bodies to 1 MiB"
+	}
+	return c
 }
 
 // consoleURL is where browsers reach the console: the address that is configured, else where it

@@ -28,6 +28,12 @@ type Setup struct {
 	WebAddr      string       // host:port
 	WebGuarded   bool         // people have to sign in
 	Console      Answer[Console]
+	BodyLimit    Answer[int] // status that the console answers a body that is too large with
+	Version      string      // of this program
+	Actor        string      // as whom it notes what its user changes
+	Headroom     float64     // share of the cache's memory that work leaves free
+	Processes    Answer[[]Process]
+	Ticks        Answer[[]Tick]
 	Template     string // the key template in force
 	Records      []release.Record
 	RecordsErr   error
@@ -50,6 +56,7 @@ type Endpoint struct {
 	User     string // "" means Redis's user default
 	Password bool   // one is given
 	TLS      bool
+	Unproved bool  // by TLS with a server whose certificate is not looked at
 	Err      error // the URL cannot be read
 }
 
@@ -61,6 +68,7 @@ func parseEndpoint(rawURL string) Endpoint {
 	}
 	e := Endpoint{Host: u.Hostname(), User: u.User.Username(), TLS: strings.HasPrefix(u.Scheme, "rediss")}
 	_, e.Password = u.User.Password()
+	e.Unproved, _ = strconv.ParseBool(u.Query().Get("skip_verify"))
 	if u.Scheme == "unix" {
 		e.Host = ""
 	}
@@ -104,6 +112,10 @@ func Diagnose(s Setup, cfg Config) []Check {
 		judgeFiles(s.Files),
 		judgeWeb(s.WebAddr, s.WebGuarded),
 		judgeConsole(s.Console, s.WebGuarded),
+		judgeBodyLimit(s.BodyLimit),
+		judgeActor(s.Actor),
+		judgeProcesses(s.Processes),
+		judgeMixed(s.Processes, s.Version),
 		judgeTemplate(s),
 		judgeTwoReleases(s),
 		judgeClock("queue", s.Queue),
@@ -111,6 +123,7 @@ func Diagnose(s Setup, cfg Config) []Check {
 		judgeAnswered("snapshot.store", "snapshot store", s.Store, "check STOKER_SNAPSHOT_URL and that the worker may write there"),
 		judgeDrills(s, cfg),
 		judgeAnswered("schedule.file", "schedule", s.Schedule, "correct the file that STOKER_SCHEDULE names; a running scheduler keeps its last good one"),
+		judgeTicks(s.Ticks),
 		judgeAnswered("plan.file", "warm plan", s.Plan, "correct the file that STOKER_PLAN names"),
 	}
 }
@@ -147,6 +160,9 @@ func judgeTransport(name string, e Endpoint) Check {
 		c.Status, c.Detail, c.Remedy = Fail, e.Err.Error(), "correct "+urlSetting(name)
 	case e.local():
 		c.Detail = "loopback or Unix socket"
+	case e.TLS && e.Unproved:
+		c.Status, c.Detail = Warn, fmt.Sprintf("whether %s is who it says is not looked at (skip_verify): whoever stands between reads passwords and pages", e.Host)
+		c.Remedy = "take skip_verify out of " + urlSetting(name) + ", and name the authority's certificate in SSL_CERT_FILE where it is your own"
 	case !e.TLS:
 		c.Status, c.Detail = Warn, fmt.Sprintf("the connection to %s is not encrypted: passwords and pages cross the network in the clear", e.Host)
 		c.Remedy = "use rediss:// in " + urlSetting(name) + ", or accept it on a private network"
@@ -175,7 +191,20 @@ func judgeEnvSecrets(names []string) Check {
 	c := Check{Name: "secrets.environment", Status: OK, Value: float64(len(names)), Detail: "no secret stands in the environment"}
 	if len(names) > 0 {
 		c.Status, c.Detail = Warn, "secrets stand in the environment, where child processes, crash reports and `docker inspect` show them: "+strings.Join(names, ", ")
-		c.Remedy = "put each in a file and name the file in the variable with _FILE behind"
+		c.Remedy = "put each in a file and name the file in the variable with _FILE behind; AWS keys into the file that AWS_SHARED_CREDENTIALS_FILE names"
+	}
+	return c
+}
+
+// judgeActor: the ledger and the tasks note who did it, and a colleague asks them later.
+func judgeActor(actor string) Check {
+	c := Check{Name: "audit.actor", Status: OK, Detail: "what is changed from here is noted as done by " + actor}
+	switch {
+	case actor == "":
+		return unasked(c)
+	case strings.HasPrefix(actor, "unknown@"):
+		c.Status, c.Detail = Warn, "what is changed from here is noted as done by "+actor+": nobody can tell later who it was"
+		c.Remedy = "set USER to the person's name; in a container: docker compose run -e USER …"
 	}
 	return c
 }
@@ -262,14 +291,14 @@ func judgeTwoReleases(s Setup) Check {
 		if !ok {
 			return unknown(c, what, nil)
 		}
-		free += max(limit-used, 0)
+		free += max(int64(float64(limit)*(1-s.Headroom))-used, 0)
 	}
 	need := s.ActiveBytes.Value
 	c.Value = float64(free - need)
-	c.Detail = fmt.Sprintf("the active release weighs about %s, %s are free", humanize.IBytes(uint64(need)), humanize.IBytes(uint64(free)))
+	c.Detail = fmt.Sprintf("the active release weighs about %s, %s are free beside the headroom", humanize.IBytes(uint64(need)), humanize.IBytes(uint64(free)))
 	if free < need {
 		c.Status = Warn
-		c.Remedy = "raise the cache Redis's maxmemory, or expire a standby first: the next warm will evict entries or fail"
+		c.Remedy = "raise the cache Redis's maxmemory, or expire a standby first (stoker expire --release ID): the next warm will evict entries or fail"
 	}
 	return c
 }
@@ -305,6 +334,12 @@ func judgeDrills(s Setup, cfg Config) Check {
 		return judgeDrill(Drills{Err: s.RecordsErr}, s.At, cfg)
 	}
 	return judgeDrill(newestDrill(s.Records), s.At, cfg)
+}
+
+// unasked is the check of a question that nobody here could answer.
+func unasked(c Check) Check {
+	c.Status, c.Detail = Unknown, "nobody here could be asked"
+	return c
 }
 
 func judgeAnswered(name, what string, a Answer[string], remedy string) Check {

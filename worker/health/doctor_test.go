@@ -37,7 +37,15 @@ func sound() Setup {
 		Store:       Answer[string]{Asked: true, Value: "file store"},
 		Schedule:    Answer[string]{Asked: true, Value: "3 entries"},
 		Plan:        Answer[string]{Asked: true, Value: "2 sources"},
+		BodyLimit:   Answer[int]{Asked: true, Value: http.StatusRequestEntityTooLarge},
+		Actor:       "ann@host", Version: "v1",
+		Processes: Answer[[]Process]{Asked: true, Value: []Process{running("worker", "v1"), running("scheduler", "v1")}},
+		Ticks:     Answer[[]Tick]{Asked: true, Value: []Tick{{"health", testNow, testNow}, {"new", time.Time{}, testNow}}},
 	}
+}
+
+func running(role, version string) Process {
+	return Process{Role: role, Host: "host", PID: 1, Version: version, Asynq: "v0.26.0"}
 }
 
 func TestDiagnose(t *testing.T) {
@@ -96,6 +104,25 @@ func TestDiagnose(t *testing.T) {
 		{"headers lost", "web.answers", console("https://stoker.example", 401, http.Header{"X-Frame-Options": {"DENY"}}), Warn},
 		{"in the clear", "web.answers", console("http://stoker.example", 401, consoleHeader()), Warn},
 
+		{"no certificate looked at", "queue.transport", queueURL("rediss://stoker:x@10.0.0.5:6379?skip_verify=true"), Warn},
+		{"the same, local", "queue.transport", queueURL("rediss://stoker:x@127.0.0.1:6379?skip_verify=true"), OK},
+
+		{"body taken", "web.limits", func(s *Setup) { s.BodyLimit.Value = 422 }, Warn},
+		{"body stopped by a proxy", "web.limits", func(s *Setup) { s.BodyLimit.Value = 302 }, OK},
+		{"body not sent", "web.limits", func(s *Setup) { s.BodyLimit.Err = boom }, Unknown},
+		{"nobody", "audit.actor", func(s *Setup) { s.Actor = "unknown@host" }, Warn},
+		{"actor not known", "audit.actor", func(s *Setup) { s.Actor = "" }, Unknown},
+		{"no worker", "processes", processes(running("scheduler", "v1")), Warn},
+		{"no scheduler", "processes", processes(running("worker", "v1"), running("web", "v1")), Warn},
+		{"processes untold", "processes", func(s *Setup) { s.Processes.Err = boom }, Unknown},
+		{"two versions", "stoker.versions", processes(running("worker", "v1"), running("worker", "v2")), Warn},
+		{"this one is newer", "stoker.versions", func(s *Setup) { s.Version = "v2" }, OK},
+		{"nothing runs", "stoker.versions", processes(), OK},
+		{"ticks missed", "schedule.ticks", ticks(Tick{"health", testNow.Add(-time.Hour), testNow.Add(-3 * time.Minute)}), Fail},
+		{"ticks on time", "schedule.ticks", ticks(Tick{"health", testNow.Add(-time.Minute), testNow.Add(-3 * time.Minute)}), OK},
+		{"no ticks yet", "schedule.ticks", ticks(Tick{"health", time.Time{}, testNow}), Unknown},
+		{"ticks untold", "schedule.ticks", func(s *Setup) { s.Ticks.Err = boom }, Unknown},
+
 		{"no drill for long", "drill", func(s *Setup) {
 			s.Records[0].Docs = map[release.Doc]json.RawMessage{release.DocDrill: json.RawMessage(`{"good": true, "last_good": "2020-01-01T00:00:00Z"}`),
 				release.DocSnapshot: json.RawMessage(`{"verified_at": "2020-01-01T00:00:00Z"}`)}
@@ -110,6 +137,7 @@ func TestDiagnose(t *testing.T) {
 
 		{"no room for two", "cache.two_releases", func(s *Setup) { s.ActiveBytes.Value = 901 }, Warn},
 		{"just room for two", "cache.two_releases", func(s *Setup) { s.ActiveBytes.Value = 900 }, OK},
+		{"no room beside the headroom", "cache.two_releases", func(s *Setup) { s.ActiveBytes.Value, s.Headroom = 801, 0.1 }, Warn},
 		{"weight not known", "cache.two_releases", func(s *Setup) { s.ActiveBytes.Err = boom }, Unknown},
 		{"nothing active", "cache.two_releases", func(s *Setup) { s.ActiveBytes = Answer[int64]{} }, Unknown},
 		{"room not known", "cache.two_releases", func(s *Setup) { s.Cache = redisOf(Server{}) }, Unknown},
@@ -151,6 +179,10 @@ func console(url string, status int, header http.Header) func(*Setup) {
 	}
 }
 
+func processes(p ...Process) func(*Setup) { return func(s *Setup) { s.Processes.Value = p } }
+
+func ticks(t ...Tick) func(*Setup) { return func(s *Setup) { s.Ticks.Value = t } }
+
 func queueURL(u string) func(*Setup) {
 	return func(s *Setup) { s.QueueURL = parseEndpoint(u) }
 }
@@ -177,9 +209,12 @@ func TestDoctor(t *testing.T) {
 	if err := os.WriteFile(tokens, []byte("s3cret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	console := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	console := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range consoleHeader() {
 			w.Header()[name] = values
+		}
+		if r.ContentLength > 1<<20 {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
 	}))
 	defer console.Close()
@@ -194,12 +229,51 @@ func TestDoctor(t *testing.T) {
 		ActiveBytes: func(_ context.Context, id string) (int64, error) { return int64(len(id)), nil },
 		Store:       func(context.Context) (string, error) { return "", errors.New("disk full") },
 		Schedule:    func() (string, error) { return "3 entries", nil },
+		Actor:       "ann@host",
+		Processes:   Processes{queue.Client, tasks.KeysOf("site")}.List,
+		Ticks:       func(context.Context) ([]Tick, error) { now := time.Now(); return []Tick{{"health", now, now}}, nil },
 	}
-	want := map[string]Status{"secrets.files": Fail, "snapshot.store": Fail, "plan.file": Unknown}
+	want := map[string]Status{"secrets.files": Fail, "snapshot.store": Fail, "plan.file": Unknown, "processes": Warn}
 	for _, c := range Doctor(context.Background(), d, defaults(t)) {
 		if s, ok := want[c.Name]; ok && c.Status != s || !ok && c.Status != OK {
 			t.Errorf("%s: got %s (%s)", c.Name, c.Status, c.Detail)
 		}
+	}
+}
+
+// TestProcesses: a process is in the list while it says so, and not when it has ended, or is silent.
+func TestProcesses(t *testing.T) {
+	server := redistest.Start(t)
+	s := Processes{server.Client, tasks.KeysOf("site")}
+	list := func() []Process {
+		t.Helper()
+		all, err := s.List(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	ctx, end := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Announce(ctx, running("worker", "v1")) }()
+	redistest.Eventually(t, "the worker", func() bool { return len(list()) == 1 })
+	if diff := cmp.Diff([]Process{running("worker", "v1")}, list()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	end()
+	<-ended
+	if left := list(); len(left) > 0 {
+		t.Errorf("%v, though it has ended", left)
+	}
+
+	dead := float64(time.Now().Add(-silence - time.Second).Unix())
+	server.Client.ZAdd(context.Background(), s.Keys.Processes(), redis.Z{Score: dead, Member: `{"role":"web"}`})
+	if left := list(); len(left) > 0 {
+		t.Errorf("%v, though it is silent", left)
+	}
+	server.Client.ZAdd(context.Background(), s.Keys.Processes(), redis.Z{Score: dead * 2, Member: `web`})
+	if _, err := s.List(context.Background()); err == nil {
+		t.Error("what is no process was listed")
 	}
 }
 

@@ -24,7 +24,9 @@ type DoctorDeps struct {
 	QueueKeys          []string // keys named as stoker's are on the queue Redis, which do not exist
 	CacheKeys          []string // the same on the cache Redis
 
-	EnvSecrets  []string          // secret settings given in the environment itself
+	Version     string            // of this program
+	Actor       string            // as whom it notes what its user changes
+	EnvSecrets  []string          // secrets given in the environment itself
 	SecretFiles map[string]string // setting → path of files that hold secrets
 	WebAddr     string            // host:port; "" when not known
 	WebURL      string            // at which browsers reach it; "" means WebAddr
@@ -33,8 +35,11 @@ type DoctorDeps struct {
 	Records     func(ctx context.Context) ([]release.Record, error)
 	ActiveBytes func(ctx context.Context, release string) (int64, error)
 	Store       func(ctx context.Context) (string, error) // writes, reads back and removes a probe; says where
-	Schedule    func() (string, error)                    // parses the file; says what it holds
-	Plan        func() (string, error)                    // parses the file; says what it holds
+	Headroom    float64                                   // share of the cache's memory that work leaves free
+	Processes   func(ctx context.Context) ([]Process, error)
+	Ticks       func(ctx context.Context) ([]Tick, error)
+	Schedule    func() (string, error) // parses the file; says what it holds
+	Plan        func() (string, error) // parses the file; says what it holds
 }
 
 // Doctor examines an installation and judges it. It writes nothing, but for what d.Store does.
@@ -48,6 +53,7 @@ func Examine(ctx context.Context, d DoctorDeps, cfg Config) Setup {
 		QueueURL: parseEndpoint(d.QueueURL), CacheURL: parseEndpoint(d.CacheURL),
 		EnvSecrets: slices.Sorted(slices.Values(d.EnvSecrets)), Files: secretFiles(d.SecretFiles),
 		At: time.Now(), WebAddr: d.WebAddr, WebGuarded: d.WebGuarded, Template: d.Template,
+		Version: d.Version, Actor: d.Actor, Headroom: d.Headroom,
 	}
 	if d.CacheURL == "" {
 		s.CacheURL = s.QueueURL
@@ -69,10 +75,13 @@ func Examine(ctx context.Context, d DoctorDeps, cfg Config) Setup {
 		if base := consoleURL(d.WebURL, d.WebAddr); base != "" {
 			s.Console = askIf(ctx, limit, func(ctx context.Context) (Console, error) { return askConsole(ctx, base) })
 			s.Console.Value.URL = base
+			s.BodyLimit = askIf(ctx, limit, func(ctx context.Context) (int, error) { return offerTooMuch(ctx, base) })
 		}
 	})
 	wg.Go(func() { s.examineReleases(ctx, d, cfg) })
 	wg.Go(func() { s.Store = askIf(ctx, limit, d.Store) })
+	wg.Go(func() { s.Processes = askIf(ctx, limit, d.Processes) })
+	wg.Go(func() { s.Ticks = askIf(ctx, limit, d.Ticks) })
 	wg.Go(func() { s.Schedule = askIf(ctx, limit, withoutContext(d.Schedule)) })
 	wg.Go(func() { s.Plan = askIf(ctx, limit, withoutContext(d.Plan)) })
 	wg.Wait()

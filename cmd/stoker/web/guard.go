@@ -66,6 +66,10 @@ func (g *guard) outer(next http.Handler) http.Handler {
 			g.log.InfoContext(r.Context(), "console write", "actor", who.name, "scope", who.scope, "method", r.Method,
 				"path", r.URL.Path, "status", noted.status, "remote", g.proxies.client(r), "took", g.now().Sub(started))
 		}()
+		if !forAPI(r) && r.ContentLength > maxBody {
+			refuse(noted, r, http.StatusRequestEntityTooLarge, "This is more than the console takes: 1 MiB at most.")
+			return
+		}
 		next.ServeHTTP(noted, r)
 	})
 }
