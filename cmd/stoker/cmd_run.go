@@ -39,7 +39,7 @@ func (c *cli) process(name, short, long string, do func(*rooms, context.Context)
 		Use: name, Short: short, Long: short + ".\n\n" + long, Example: "  stoker " + name,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.serve(cmd.Context(), func(r *rooms) error { return do(r, cmd.Context()) })
+			return c.serve(cmd.Context(), name, func(r *rooms) error { return do(r, cmd.Context()) })
 		},
 	}
 }
@@ -120,6 +120,7 @@ func (r *rooms) web() (*web.Server, error) {
 		},
 		Invalidate: r.client.Invalidate,
 		Operator:   consoleOperator{r},
+		Operations: r.served(),
 		Braked:     r.braked,
 		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
 		Applied:    r.outcome,

@@ -55,22 +55,17 @@ type rooms struct {
 	sender   *notify.Sender
 }
 
-// with loads the settings, wires the rooms, and calls do with them. Both Redises must answer.
-func (c *cli) with(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(ctx, slog.LevelError, do)
-}
-
-// serve is with, for a process that runs on and logs what it does.
-func (c *cli) serve(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(ctx, slog.LevelInfo, do)
-}
-
-func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error) error {
+// serve loads the settings, wires the rooms, and calls do with them, for a process that runs on and logs
+// what it does. Both Redises must answer.
+func (c *cli) serve(ctx context.Context, name string, do func(*rooms) error) error {
+	if err := here(name); err != nil {
+		return err
+	}
 	set, err := loadSettings()
 	if err != nil {
 		return err
 	}
-	r, err := wire(set, c.log(level))
+	r, err := wire(set, c.log(slog.LevelInfo))
 	if err != nil {
 		return err
 	}
