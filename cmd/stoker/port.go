@@ -87,8 +87,9 @@ func (op operation[In, Out]) direct(ctx context.Context, r *rooms, in, out any, 
 }
 
 func (op operation[In, Out]) serve(r *rooms) (web.Operation, bool) {
+	_, goes := any(*new(Out)).(web.Accepted)
 	return web.Operation{
-		ID: op.id, Method: op.method, Path: op.path, Scope: op.scope, Long: op.long,
+		ID: op.id, Method: op.method, Path: op.path, Scope: op.scope, Long: op.long, Says: op.says, Goes: goes,
 		Do: func(ctx context.Context, raw []byte, by tasks.By) (any, error) {
 			var in In
 			dec := json.NewDecoder(bytes.NewReader(raw))

@@ -28,7 +28,9 @@ type Operation struct {
 	Method string
 	Path   string // with {names} of members of the input
 	Scope  Scope
-	Long   bool // may take minutes, not seconds
+	Long   bool   // may take minutes, not seconds
+	Says   string // what it does, for people
+	Goes   bool   // on as a task: it is answered with an [Accepted]
 	// Do carries it out. in is a JSON object: the body's members, those that the path names and, of a GET,
 	// those of the query, both as strings. The answer is encoded as JSON; one that is [Accepted] goes on as
 	// a task.
