@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,8 +19,15 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
+// openAPI describes what app servers ask for.
+//
 //go:embed openapi.json
 var openAPI []byte
+
+// operationsAPI describes what operators ask for; the operations' types tell it.
+//
+//go:embed operations.json
+var operationsAPI []byte
 
 const (
 	apiRoot     = "/v1/"
@@ -83,9 +92,35 @@ func (a *api) handle(do func(http.ResponseWriter, *http.Request) error) http.Han
 }
 
 func describe(w http.ResponseWriter, _ *http.Request) error {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(openAPI) // the client is gone: nobody to tell
+	whole, err := wholeAPI()
+	if err != nil {
+		return err
+	}
+	answer(w, "application/json", http.StatusOK, whole)
 	return nil
+}
+
+// wholeAPI puts both parts of the API's description together.
+var wholeAPI = sync.OnceValues(func() (whole map[string]any, _ error) {
+	var operations map[string]any
+	if err := errors.Join(json.Unmarshal(openAPI, &whole), json.Unmarshal(operationsAPI, &operations)); err != nil {
+		return nil, fmt.Errorf("read the API's description: %w", err)
+	}
+	merge(whole, operations)
+	return whole, nil
+})
+
+// merge puts the members of from into to, objects member by member.
+func merge(to, from map[string]any) {
+	for name, value := range from {
+		more, object := value.(map[string]any)
+		have, there := to[name].(map[string]any)
+		if object && there {
+			merge(have, more)
+			continue
+		}
+		to[name] = value
+	}
 }
 
 // accepted answers a call.
