@@ -29,9 +29,12 @@ func (c *cli) invalidateCommand() *cobra.Command {
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			call := tasks.Invalidation{Refresh: reload, By: c.by()}
-			for kind, names := range map[tasks.Kind][]string{tasks.KindKey: keys, tasks.KindTag: tags, tasks.KindPrefix: prefixes} {
-				for _, name := range names {
-					call.Targets = append(call.Targets, tasks.Target{Kind: kind, Name: tasks.Bytes(name)})
+			for _, given := range []struct {
+				kind  tasks.Kind
+				names []string
+			}{{tasks.KindKey, keys}, {tasks.KindTag, tags}, {tasks.KindPrefix, prefixes}} {
+				for _, name := range given.names {
+					call.Targets = append(call.Targets, tasks.Target{Kind: given.kind, Name: tasks.Bytes(name)})
 				}
 			}
 			if err := call.Validate(); err != nil {

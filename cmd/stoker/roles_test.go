@@ -263,8 +263,8 @@ var (
 	anyNumber = regexp.MustCompile(`\b\d{5,16}\b|\d+ (seconds?|minutes?) (ago|from now)|\d+(\.\d+)? [KMG]?i?B\b|\bnow\b|namespace is [a-z0-9]+`)
 	anyID     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|\b[A-Z2-7]{26}\b|_\d{16}-[0-9a-f]{8}\.stoker|"[0-9a-f]{16}"|\b[0-9a-f]{40}\b`)
 	anyTook   = regexp.MustCompile(`\d+(\.\d+)?(e-\d+)? ?(ns|µs|ms|s)\b|"[a-z0-9_]*(_ns|seconds|_ms|_at|^at|floor|now|epoch|bytes|bytes_estimated|size|value)": [^,\n]+`)
-	// A worker may be slow enough to be waited for.
-	anyProgress = regexp.MustCompile(`(?m)^([a-z][A-Za-z0-9: ]*: \d+( of \d+)?|still queued: .*)( \(.*\))?\n`)
+	// A worker may be slow enough to be waited for, or be slowed down.
+	anyProgress = regexp.MustCompile(`(?m)^([a-z][A-Za-z0-9: ]*: \d+( of \d+)?|still queued: .*|work at .*)( \(.*\))?\n`)
 	anySpace    = regexp.MustCompile(`[ \t]+`)
 )
 

@@ -129,7 +129,9 @@ func TestRefusals(t *testing.T) {
 		{problem(401, "No such token.", ""), tasks.ErrRefused, "STOKER_API_TOKEN_FILE"},
 		{problem(403, "ben has the scope view", ""), tasks.ErrRefused, "ben has the scope view"},
 		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 404) }, nil, "not as an API does"},
-		{func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://id.example/", http.StatusFound) }, tasks.ErrInvalid, "https://id.example/"},
+		{func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://id.example/", http.StatusFound)
+		}, tasks.ErrInvalid, "https://id.example/"},
 		{func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, nil, "another version's"},
 	} {
 		err := api(t, tt.serve).Call(t.Context(), Route{"GET", "/v1/x"}, struct{}{}, "", &struct{}{})
