@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -106,6 +107,8 @@ func follow(ctx context.Context, p port, q queued, show func(worker.Progress), s
 			show(*s.Progress)
 		case s.State == web.TaskWaits && say != nil && time.Since(began) > patience:
 			say(stillIdle)
+		case s.State == web.TaskRetries && say != nil && strings.Contains(s.Error, tasks.ErrNewer.Error()):
+			say("left for a newer worker: " + s.Error)
 		case s.State == web.TaskRetries && say != nil:
 			say("failed, will be tried again: " + s.Error)
 		}
