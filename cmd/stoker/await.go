@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
 )
@@ -22,67 +23,114 @@ const (
 	stillIdle = "still queued: is a worker running? (`stoker worker`, `stoker status`; lanes can be paused)"
 )
 
+// taskStatus is how far a task has come.
+type taskStatus struct {
+	Task     string           `json:"task"`
+	Type     string           `json:"type"`
+	State    web.TaskState    `json:"state"`
+	Progress *worker.Progress `json:"progress,omitempty"` // of one that runs
+	Error    string           `json:"error,omitempty"`    // of the last try that failed
+	Result   json.RawMessage  `json:"result,omitempty"`   // of one that ended
+}
+
+// taskName names a task.
+type taskName struct {
+	Type string `json:"type"`
+	Task string `json:"task"`
+}
+
+var taskOp = operation[taskName, taskStatus]{
+	id: "task", says: "How far a task has come, and what came of it",
+	method: "GET", path: "/v1/tasks/{type}/{task}", scope: web.View,
+	do: func(_ context.Context, r *rooms, in taskName, _ tasks.By) (taskStatus, error) { return r.task(in) },
+}
+
+// task reads how far a task has come.
+func (r *rooms) task(name taskName) (taskStatus, error) {
+	s := taskStatus{Task: name.Task, Type: name.Type, State: web.TaskWaits}
+	lane, err := tasks.LaneOf(name.Type)
+	if err != nil {
+		return s, err
+	}
+	info, err := asynq.NewInspectorFromRedisClient(r.queue).GetTaskInfo(lane.Queue(r.set.Tasks.App), name.Task)
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound), err == nil && info.Type != name.Type:
+		return s, fmt.Errorf("task %q of type %q: %w", name.Task, name.Type, tasks.ErrNotFound)
+	case err != nil:
+		return s, fmt.Errorf("read task %q: %w", name.Task, err)
+	}
+	s.Error = info.LastErr
+	switch info.State {
+	case asynq.TaskStateCompleted:
+		s.State, s.Result = web.TaskDone, result(info.Result)
+	case asynq.TaskStateArchived:
+		s.State, s.Result = web.TaskFailed, result(info.Result)
+	case asynq.TaskStateRetry:
+		s.State = web.TaskRetries
+	case asynq.TaskStateActive:
+		s.State = web.TaskRuns
+		if p, ok := worker.ParseProgress(info.Result); ok {
+			s.Progress = &p
+		}
+	}
+	return s, nil
+}
+
+// result is a task's result where that is JSON, as all of ours are.
+func result(raw []byte) json.RawMessage {
+	if !json.Valid(raw) {
+		return nil
+	}
+	return raw
+}
+
 // follow asks about a task until it ends and returns its result. The error of a task that gave
 // up has the cause that the worker gave it, and with it the exit code. show is told of progress,
 // say of what a person should know; both may be nil.
-func (r *rooms) follow(ctx context.Context, taskType, id string, show func(worker.Progress), say func(string)) (json.RawMessage, error) {
-	lane, err := tasks.LaneOf(taskType)
-	if err != nil {
-		return nil, err
-	}
-	inspector := asynq.NewInspectorFromRedisClient(r.queue)
+func follow(ctx context.Context, p port, q queued, show func(worker.Progress), say func(string)) (json.RawMessage, error) {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	began := time.Now()
 	for {
-		info, err := inspector.GetTaskInfo(lane.Queue(r.set.Tasks.App), id)
+		s, err := ask(ctx, p, taskOp, taskName{q.Type, q.Task})
 		switch {
-		case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-			return nil, fmt.Errorf("task %q is gone: it ended some time ago, or was deleted", id)
+		case ctx.Err() != nil: // below
+		case errors.Is(err, tasks.ErrNotFound):
+			return nil, fmt.Errorf("task %q is gone: it ended some time ago, or was deleted", q.Task)
 		case err != nil:
-			return nil, fmt.Errorf("follow task %q: %w", id, err)
-		}
-		switch info.State {
-		case asynq.TaskStateCompleted:
-			return info.Result, nil
-		case asynq.TaskStateArchived:
-			return nil, tasks.Failed(info.LastErr, info.Result)
-		case asynq.TaskStateActive:
-			if p, ok := worker.ParseProgress(info.Result); ok && show != nil {
-				show(p)
-			}
-		case asynq.TaskStatePending:
-			if say != nil && time.Since(began) > patience {
-				say(stillIdle)
-			}
-		case asynq.TaskStateRetry:
-			switch {
-			case say == nil:
-			case strings.Contains(info.LastErr, tasks.ErrNewer.Error()):
-				say("left for a newer worker: " + info.LastErr)
-			default:
-				say("failed, will be tried again: " + info.LastErr)
-			}
+			return nil, fmt.Errorf("follow task %q: %w", q.Task, err)
+		case s.State == web.TaskDone:
+			return s.Result, nil
+		case s.State == web.TaskFailed:
+			return nil, tasks.Failed(s.Error, s.Result)
+		case s.Progress != nil && show != nil:
+			show(*s.Progress)
+		case s.State == web.TaskWaits && say != nil && time.Since(began) > patience:
+			say(stillIdle)
+		case s.State == web.TaskRetries && say != nil && strings.Contains(s.Error, tasks.ErrNewer.Error()):
+			say("left for a newer worker: " + s.Error)
+		case s.State == web.TaskRetries && say != nil:
+			say("failed, will be tried again: " + s.Error)
 		}
 		select {
 		case <-ctx.Done():
 			// The cause is left out: for the work, nothing was cancelled.
-			return nil, fmt.Errorf("stopped waiting; the work goes on as task %s (`stoker status` shows its lane)", id)
+			return nil, fmt.Errorf("stopped waiting; the work goes on as task %s (`stoker status` shows its lane)", q.Task)
 		case <-tick.C:
 		}
 	}
 }
 
 // finish reports a task that was enqueued: its result when the caller waits, else its ID.
-func finish[T any](ctx context.Context, c *cli, r *rooms, taskType, id string, wait bool, text func(io.Writer, T)) error {
+func finish[T any](ctx context.Context, c *cli, p port, q queued, wait bool, text func(io.Writer, T)) error {
 	if !wait {
-		return c.show(map[string]string{"task": id}, func(w io.Writer) {
-			fmt.Fprintf(w, "enqueued as task %s; --wait follows it, `stoker status` shows its lane\n", id)
+		return c.show(map[string]string{"task": q.Task}, func(w io.Writer) {
+			fmt.Fprintf(w, "enqueued as task %s; --wait follows it, `stoker status` shows its lane\n", q.Task)
 		})
 	}
 	bar := c.newBar()
 	defer bar.end()
-	result, err := resultOf[T](r.follow(ctx, taskType, id, bar.show, bar.say))
+	result, err := resultOf[T](follow(ctx, p, q, bar.show, bar.say))
 	if err != nil {
 		return err
 	}

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/release"
-	"github.com/alphanode/stoker/worker/restore"
-	"github.com/alphanode/stoker/worker/retire"
 	"github.com/alphanode/stoker/worker/snapshot"
 )
 
@@ -27,18 +24,12 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		Example: "  stoker snapshot r41 --wait\n  stoker snapshot list\n  stoker snapshot verify r41\n  stoker snapshot inspect r41 --prefix post:",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				if err := r.inRedis(cmd.Context(), a[0]); err != nil {
-					return err
-				}
-				if err := r.needStore(cmd.Context()); err != nil {
-					return err
-				}
-				id, err := r.client.Enqueue(cmd.Context(), tasks.Snapshot{Release: a[0], Pace: p.Pace, By: c.by()})
+			return c.with(cmd.Context(), func(o port) error {
+				task, err := ask(cmd.Context(), o, snapshotOp, paced{a[0], p.Pace})
 				if err != nil {
 					return err
 				}
-				return finish(cmd.Context(), c, r, tasks.TypeSnapshot, id, wait, func(w io.Writer, d snapshot.Descriptor) {
+				return finish(cmd.Context(), c, o, task, wait, func(w io.Writer, d snapshot.Descriptor) {
 					fmt.Fprintf(w, "%s: %d entries in %s (%s), verified, as of number %d\n", d.Release, d.Entries, d.Name, size(d.Size), d.Mark)
 				})
 			})
@@ -50,16 +41,30 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		Use: "list", Short: "List the archives", Example: "  stoker snapshot list",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error { return c.listSnapshots(cmd, r) })
+			return c.with(cmd.Context(), func(p port) error { return c.listSnapshots(cmd.Context(), p) })
 		},
 	}, &cobra.Command{
 		Use: "verify ID", Short: "Read every block of a release's archive and check every byte", Example: "  stoker snapshot verify r41",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error { return c.verifySnapshot(cmd, r, a[0]) })
+			return c.with(cmd.Context(), func(p port) error { return c.verifySnapshot(cmd.Context(), p, a[0]) })
 		},
 	}, c.inspectCommand())
 	return cmd
+}
+
+var snapshotOp = operation[paced, queued]{
+	id: "snapshot", says: "Write a release's namespace to a verified archive",
+	method: "POST", path: "/v1/releases/{id}/snapshot", scope: web.Operate,
+	do: func(ctx context.Context, r *rooms, in paced, by tasks.By) (queued, error) {
+		if err := r.inRedis(ctx, in.ID); err != nil {
+			return queued{}, err
+		}
+		if err := r.needStore(ctx); err != nil {
+			return queued{}, err
+		}
+		return r.enqueue(ctx, tasks.Snapshot{Release: in.ID, Pace: in.Pace, By: by})
+	},
 }
 
 // inRedis refuses a release whose namespace is not in Redis.
@@ -111,8 +116,14 @@ func (r *rooms) archives(ctx context.Context) ([]archive, error) {
 	return all, nil
 }
 
-func (c *cli) listSnapshots(cmd *cobra.Command, r *rooms) error {
-	all, err := r.archives(cmd.Context())
+var archivesOp = operation[none, []archive]{
+	id: "snapshots", says: "The archives that the ledger knows, newest release first",
+	method: "GET", path: "/v1/snapshots", scope: web.View,
+	do: func(ctx context.Context, r *rooms, _ none, _ tasks.By) ([]archive, error) { return r.archives(ctx) },
+}
+
+func (c *cli) listSnapshots(ctx context.Context, p port) error {
+	all, err := ask(ctx, p, archivesOp, none{})
 	if err != nil {
 		return err
 	}
@@ -129,178 +140,43 @@ func (c *cli) listSnapshots(cmd *cobra.Command, r *rooms) error {
 	})
 }
 
-func (c *cli) verifySnapshot(cmd *cobra.Command, r *rooms, id string) error {
-	rec, err := r.ledger.Get(cmd.Context(), id)
+func (c *cli) verifySnapshot(ctx context.Context, p port, id string) error {
+	v, err := ask(ctx, p, verifyOp, the{id})
 	if err != nil {
 		return err
 	}
-	d, err := r.archiveOf(rec)
-	if err != nil {
-		return err
-	}
-	archive, err := r.store.Open(cmd.Context(), d.Name)
-	if err != nil {
-		return err
-	}
-	defer archive.Close()
-	s, err := snapshot.Verify(cmd.Context(), archive)
-	if err != nil {
-		return fmt.Errorf("verify %s: %w", d.Name, err)
-	}
-	if err := d.Matches(s); err != nil {
-		return err
-	}
-	return c.show(s, func(w io.Writer) { fmt.Fprintf(w, "%s is whole: %d entries, %s\n", d.Name, s.Entries, size(s.Size)) })
+	return c.show(v.Summary, func(w io.Writer) {
+		fmt.Fprintf(w, "%s is whole: %d entries, %s\n", v.Name, v.Entries, size(v.Size))
+	})
 }
 
-func (c *cli) expireCommand() *cobra.Command {
-	var id string
-	var noSnapshot, dryRun, wait bool
-	var speed pace
-	cmd := &cobra.Command{
-		Use:   "expire",
-		Short: "Archive and remove releases by the retention rule, or one by name",
-		Long: `Take releases out of Redis. Without --release the retention rule decides (STOKER_RETAIN_…):
-what is beyond it on standby is written to a verified archive and removed; what is beyond it
-in the archive is deleted. What is served is never touched.`,
-		Example: `  stoker expire --dry-run
-  stoker expire --release r40 --wait
-  stoker expire --release r12 --no-snapshot --wait`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd, "release"); err != nil {
-				return err
-			}
-			p := tasks.Expire{Release: id, NoSnapshot: noSnapshot, Pace: speed.Pace, By: c.by()}
-			if err := p.Validate(); err != nil {
-				return err
-			}
-			return c.with(cmd.Context(), func(r *rooms) error {
-				steps, err := r.retirer.Plan(speed.here(cmd.Context()), p)
-				if err != nil {
-					return err
-				}
-				if dryRun {
-					steps = append([]retire.Step{}, steps...) // [] in JSON where there are none
-					return c.show(steps, func(w io.Writer) { printSteps(w, steps, r.needStore(cmd.Context())) })
-				}
-				if slices.ContainsFunc(steps, func(s retire.Step) bool { return s.To == release.Archived }) {
-					if err := r.needStore(cmd.Context()); err != nil {
-						return err
-					}
-				}
-				task, err := r.client.Enqueue(cmd.Context(), p)
-				if err != nil {
-					return err
-				}
-				return finish(cmd.Context(), c, r, tasks.TypeExpire, task, wait, printRetired)
-			})
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&id, "release", "", "this release instead of the rule's")
-	f.BoolVar(&noSnapshot, "no-snapshot", false, "without an archive: with --release only; it can never come back")
-	f.BoolVar(&dryRun, "dry-run", false, "only show what would leave, and why")
-	f.BoolVar(&wait, "wait", false, "wait until it is done")
-	paceFlag(cmd, &speed, workersPace)
-	return cmd
+// verified is an archive that was found whole.
+type verified struct {
+	Name string `json:"name"`
+	snapshot.Summary
 }
 
-func printRetired(w io.Writer, done retire.Report) {
-	for _, moved := range []struct {
-		how string
-		ids []string
-	}{{"archived", done.Archived}, {"expired", done.Expired}} {
-		if len(moved.ids) > 0 {
-			fmt.Fprintf(w, "%s %s\n", moved.how, strings.Join(moved.ids, ", "))
+var verifyOp = operation[the, verified]{
+	id: "verifySnapshot", says: "Read every block of a release's archive and check every byte",
+	method: "POST", path: "/v1/releases/{id}/snapshot/verify", scope: web.Operate, long: true,
+	do: func(ctx context.Context, r *rooms, in the, _ tasks.By) (v verified, err error) {
+		rec, err := r.ledger.Get(ctx, in.ID)
+		if err != nil {
+			return v, err
 		}
-	}
-	for _, s := range done.Skipped {
-		fmt.Fprintf(w, "kept %s: %s\n", s.Release, plain(s.Why))
-	}
-	fmt.Fprintf(w, "%d keys removed from Redis in %.1f s\n", done.Deleted, done.Seconds)
-}
-
-// printSteps shows what an expiry would do; unstored is why no archive can be written, if none can.
-func printSteps(w io.Writer, steps []retire.Step, unstored error) {
-	if len(steps) == 0 {
-		fmt.Fprintln(w, "nothing to expire: every release is within the rule, pinned, or in use")
-		return
-	}
-	var rows [][]string
-	var keys, bytes int64
-	for _, s := range steps {
-		keys, bytes = keys+s.Keys, bytes+s.Bytes
-		why := s.Why
-		if s.Archive != "" {
-			why += "\nits archive is deleted: " + s.Archive
+		d, err := r.archiveOf(rec)
+		if err != nil {
+			return v, err
 		}
-		if len(s.Sample) > 0 {
-			why += "\nfor example " + examples(s.Sample)
+		archive, err := r.store.Open(ctx, d.Name)
+		if err != nil {
+			return v, err
 		}
-		rows = append(rows, []string{s.Release, string(s.From) + " → " + string(s.To), strconv.FormatInt(s.Entries, 10), strconv.FormatInt(s.Keys, 10), size(s.Bytes), why})
-	}
-	table(w, []string{"RELEASE", "MOVE", "ENTRIES", "KEYS", "ABOUT", "WHY"}, rows)
-	fmt.Fprintf(w, "in all %d keys, about %s\n", keys, size(bytes))
-	if unstored != nil && slices.ContainsFunc(steps, func(s retire.Step) bool { return s.To == release.Archived && s.From == release.Standby }) {
-		fmt.Fprintf(w, "it would not begin: %v\n", unstored)
-	}
-}
-
-func (c *cli) rollbackCommand() *cobra.Command {
-	var to string
-	var salvage, wait bool
-	var p pace
-	cmd := &cobra.Command{
-		Use:   "rollback",
-		Short: "Bring back an earlier release, warm and fresh, or not at all",
-		Long: `Bring back the release that was active before, or the one named with --to. One on standby comes
-back by a flip; an archived one is restored, every invalidation since its snapshot is applied
-to it, and only then it is served. What cannot be proved fresh is refused, and so is a damaged
-archive; --salvage brings back those of its blocks that are whole.`,
-		Example: "  stoker rollback --wait --reason 'tag pages are slow'\n  stoker rollback --to r40 --wait",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd, "to"); err != nil {
-				return err
-			}
-			return c.with(cmd.Context(), func(r *rooms) error {
-				if err := r.restorer.May(cmd.Context(), to); err != nil {
-					return err
-				}
-				id, err := r.client.Enqueue(cmd.Context(), tasks.Rollback{To: to, Salvage: salvage, Pace: p.Pace, By: c.by()})
-				if err != nil {
-					return err
-				}
-				return finish(cmd.Context(), c, r, tasks.TypeRollback, id, wait, func(w io.Writer, done restore.Report) {
-					fmt.Fprintf(w, "%s is active, from %s in %.1f s; fresh as of number %d", done.To, done.Via, done.Seconds, done.FreshAsOf)
-					if done.Via == restore.ViaArchive {
-						fmt.Fprintf(w, "; %d entries, %d invalidations applied since its snapshot", done.Entries, done.Replayed)
-					}
-					fmt.Fprintln(w)
-					printSalvaged(w, done)
-				})
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&salvage, "salvage", false, "of a damaged archive, bring back what is whole and say what is not")
-	cmd.Flags().StringVar(&to, "to", "", "the release to bring back (default: the one active before)")
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is served")
-	paceFlag(cmd, &p, "full, since visitors wait for it")
-	return cmd
-}
-
-// printSalvaged says what did not come back of a damaged archive.
-func printSalvaged(w io.Writer, done restore.Report) {
-	if done.Salvaged == nil {
-		return
-	}
-	fmt.Fprintf(w, "its archive is damaged: %d entries came back, %d are lost\n", done.Salvaged.Entries, done.Lost)
-	for _, l := range done.Salvaged.Lost {
-		if l.Block == 0 {
-			fmt.Fprintf(w, "lost at offset %d\n", l.Offset)
-			continue
+		defer archive.Close()
+		if v.Summary, err = snapshot.Verify(ctx, archive); err != nil {
+			return v, fmt.Errorf("verify %s: %w", d.Name, err)
 		}
-		fmt.Fprintf(w, "lost block %d at offset %d: %d entries, the first is %s\n", l.Block, l.Offset, l.Entries, l.First)
-	}
+		v.Name = d.Name
+		return v, d.Matches(v.Summary)
+	},
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/release"
@@ -30,8 +31,8 @@ Exit code 1 says worse, 4 inconclusive: too little was measured to say.`,
 		Example: "  stoker compare r41 r42",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				v, err := r.compare(cmd.Context(), a[0], a[1])
+			return c.with(cmd.Context(), func(p port) error {
+				v, err := ask(cmd.Context(), p, compareOp, pair{a[0], a[1]})
 				if err != nil {
 					return err
 				}
@@ -45,6 +46,20 @@ Exit code 1 says worse, 4 inconclusive: too little was measured to say.`,
 			})
 		},
 	}
+}
+
+// pair is two releases that are compared.
+type pair struct {
+	A string `json:"a"`
+	B string `json:"b"`
+}
+
+var compareOp = operation[pair, health.Verdict]{
+	id: "compareBaselines", says: "Compare the stored baselines of releases a and b: better, same, worse or inconclusive",
+	method: "GET", path: "/v1/comparison", scope: web.View,
+	do: func(ctx context.Context, r *rooms, in pair, _ tasks.By) (health.Verdict, error) {
+		return r.compare(ctx, in.A, in.B)
+	},
 }
 
 func (r *rooms) compare(ctx context.Context, before, after string) (health.Verdict, error) {
@@ -81,11 +96,25 @@ func printVerdict(w io.Writer, id string, v health.Verdict) {
 	}
 }
 
-// comparison is what `release compare` was asked for.
+// comparison is what `release compare` is asked for.
 type comparison struct {
-	baseA, baseB string
-	paths        []string
-	count        int
+	pair
+	BaseA string   `json:"base_a,omitempty"` // where A answers: scheme and host; "" to look in its plan
+	BaseB string   `json:"base_b,omitempty"`
+	Paths []string `json:"paths,omitempty"` // none means the probes' of B's plan
+	Count int      `json:"count,omitempty"` // requests to each; 0 means the plan's, or 1000
+}
+
+var comparePagesOp = operation[comparison, health.Pages]{
+	id: "comparePages", says: "Ask two releases that both run for the same pages, side by side",
+	method: "POST", path: "/v1/comparison", scope: web.Operate, long: true,
+	do: func(ctx context.Context, r *rooms, in comparison, _ tasks.By) (health.Pages, error) {
+		x, y, err := r.sides(ctx, in)
+		if err != nil {
+			return health.Pages{}, err
+		}
+		return r.monitor.ComparePages(ctx, tasks.Alone("compare"), x, y)
+	},
 }
 
 func (c *cli) releaseCompareCommand() *cobra.Command {
@@ -104,12 +133,9 @@ Exit code 1 says that B is worse, 4 inconclusive: too little was asked to say.`,
   stoker release compare r41 r42 --base-b http://canary:8080 --path / --path /about --count 500`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				x, y, err := r.sides(cmd.Context(), a[0], a[1], asked)
-				if err != nil {
-					return err
-				}
-				pages, err := r.monitor.ComparePages(cmd.Context(), tasks.Alone("compare"), x, y)
+			asked.A, asked.B = a[0], a[1]
+			return c.with(cmd.Context(), func(p port) error {
+				pages, err := ask(cmd.Context(), p, comparePagesOp, asked)
 				if err != nil {
 					return err
 				}
@@ -121,25 +147,26 @@ Exit code 1 says that B is worse, 4 inconclusive: too little was asked to say.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&asked.baseA, "base-a", "", "where A answers: scheme and host")
-	f.StringVar(&asked.baseB, "base-b", "", "where B answers: scheme and host")
-	f.StringArrayVar(&asked.paths, "path", nil, "a page to ask for, in place of the plan's probes (repeat)")
-	f.IntVar(&asked.count, "count", 0, "requests to each release (default: the plan's, or 1000)")
+	f.StringVar(&asked.BaseA, "base-a", "", "where A answers: scheme and host")
+	f.StringVar(&asked.BaseB, "base-b", "", "where B answers: scheme and host")
+	f.StringArrayVar(&asked.Paths, "path", nil, "a page to ask for, in place of the plan's probes (repeat)")
+	f.IntVar(&asked.Count, "count", 0, "requests to each release (default: the plan's, or 1000)")
 	return cmd
 }
 
 // sides finds out where two releases answer and which pages to ask for.
-func (r *rooms) sides(ctx context.Context, a, b string, asked comparison) (x, y health.Side, err error) {
-	if x, err = r.side(ctx, a, asked.baseA, "--base-a"); err != nil {
+func (r *rooms) sides(ctx context.Context, asked comparison) (x, y health.Side, err error) {
+	a, b := asked.A, asked.B
+	if x, err = r.side(ctx, a, asked.BaseA, "--base-a"); err != nil {
 		return x, y, err
 	}
-	if y, err = r.side(ctx, b, asked.baseB, "--base-b"); err != nil {
+	if y, err = r.side(ctx, b, asked.BaseB, "--base-b"); err != nil {
 		return x, y, err
 	}
 	if x.Probes.Base == y.Probes.Base && sameHeaders(x.Probes.Headers, y.Probes.Headers) {
 		return x, y, fmt.Errorf("%w: %s and %s would both be asked at %s, which compares a release with itself: say where each runs with --base-a and --base-b", tasks.ErrInvalid, a, b, x.Probes.Base)
 	}
-	pages := health.Probes{Paths: asked.paths, Count: asked.count}
+	pages := health.Probes{Paths: asked.Paths, Count: asked.Count}
 	if len(pages.Paths) == 0 {
 		known, err := r.probes(ctx, b)
 		if err != nil {

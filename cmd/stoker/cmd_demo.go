@@ -207,12 +207,15 @@ forgets everything when it ends.`,
 		Example: "  STOKER_APP=blog stoker dev",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := here("dev"); err != nil {
+				return err
+			}
 			stop, err := c.ownRedis(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer stop()
-			return c.serve(func(r *rooms) error {
+			return c.serve("dev", func(r *rooms) error {
 				fmt.Fprintf(c.out, "app %s, Redis %s\nthe console: http://%s/\nthe queues:  http://%s/queues/\nctrl-C ends it\n",
 					r.set.Tasks.App, redact(r.set.Tasks.RedisURL), r.set.Web.WebAddr, r.set.Web.WebAddr)
 				return r.runAll(cmd.Context())

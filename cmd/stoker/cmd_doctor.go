@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"os"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/scheduler"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
@@ -31,27 +31,32 @@ when a check fails; warnings and what could not be asked do not count.`,
 		Example: "  stoker doctor",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := loadSettings()
-			if err != nil {
-				return err
-			}
-			r, err := wire(set, c.log(slog.LevelError))
-			if err != nil {
-				return err
-			}
-			defer r.close()
-			deps := r.doctorDeps()
-			deps.Actor = c.by().Actor
-			checks := health.Doctor(cmd.Context(), deps, set.Health)
-			for _, name := range unknownSettings() {
-				checks = append(checks, health.Check{Name: "settings", Status: health.Warn, Detail: name + " is set, and no setting has that name", Remedy: "see `stoker config` for the names"})
-			}
-			if err := c.show(checks, func(w io.Writer) { printChecks(w, checks) }); err != nil {
-				return err
-			}
-			return failing(checks)
+			return c.ported(cmd.Context(), false, func(p port) error {
+				checks, err := ask(cmd.Context(), p, doctorOp, none{})
+				if err != nil {
+					return err
+				}
+				if err := c.show(checks, func(w io.Writer) { printChecks(w, checks) }); err != nil {
+					return err
+				}
+				return failing(checks)
+			})
 		},
 	}
+}
+
+var doctorOp = operation[none, []health.Check]{
+	id: "doctor", says: "Examine the installation as the process that serves the API sees it, each check with its remedy",
+	method: "POST", path: "/v1/doctor", scope: web.Operate, long: true,
+	do: func(ctx context.Context, r *rooms, _ none, by tasks.By) ([]health.Check, error) {
+		deps := r.doctorDeps()
+		deps.Actor = by.Actor
+		checks := health.Doctor(ctx, deps, r.set.Health)
+		for _, name := range unknownSettings() {
+			checks = append(checks, health.Check{Name: "settings", Status: health.Warn, Detail: name + " is set, and no setting has that name", Remedy: "see `stoker config` for the names"})
+		}
+		return checks, nil
+	},
 }
 
 // doctor stands where a name is needed for what does not exist.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/restore"
 )
@@ -31,16 +32,13 @@ so every week; health fails when the last good drill is older than STOKER_DRILL_
 					return fmt.Errorf("%w: the release's ID is empty: name one, or leave it out", tasks.ErrInvalid)
 				}
 			}
-			return c.with(cmd.Context(), func(r *rooms) error {
-				if err := r.mayDrill(cmd.Context(), id); err != nil {
-					return err
-				}
-				task, err := r.client.Enqueue(cmd.Context(), tasks.Drill{Release: id, Pace: p.Pace, By: c.by()})
+			return c.with(cmd.Context(), func(o port) error {
+				task, err := ask(cmd.Context(), o, drillOp, drillIn{id, p.Pace})
 				if err != nil {
 					return err
 				}
 				var drill restore.Drill
-				err = finish(cmd.Context(), c, r, tasks.TypeDrill, task, wait, func(w io.Writer, d restore.Drill) {
+				err = finish(cmd.Context(), c, o, task, wait, func(w io.Writer, d restore.Drill) {
 					drill = d
 					printDrill(w, d)
 				})
@@ -54,6 +52,23 @@ so every week; health fails when the last good drill is older than STOKER_DRILL_
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the outcome")
 	paceFlag(cmd, &p, workersPace)
 	return cmd
+}
+
+// drillIn asks for a drill; ID "" means the newest archive's release.
+type drillIn struct {
+	ID   string     `json:"release,omitempty"`
+	Pace tasks.Pace `json:"pace,omitempty"`
+}
+
+var drillOp = operation[drillIn, queued]{
+	id: "drill", says: "Try whether an archive would come back, beside everything that is served",
+	method: "POST", path: "/v1/drills", scope: web.Operate,
+	do: func(ctx context.Context, r *rooms, in drillIn, by tasks.By) (queued, error) {
+		if err := r.mayDrill(ctx, in.ID); err != nil {
+			return queued{}, err
+		}
+		return r.enqueue(ctx, tasks.Drill{Release: in.ID, Pace: in.Pace, By: by})
+	},
 }
 
 // mayDrill says at once that there is nothing to drill with.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health/freshness"
 	"github.com/alphanode/stoker/worker/warm"
@@ -28,13 +29,13 @@ are such entries.`,
 		Example: "  stoker freshness\n  stoker freshness --now",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
+			return c.with(cmd.Context(), func(p port) error {
 				if now {
-					if err := c.lookNow(cmd.Context(), r); err != nil {
+					if err := c.lookNow(cmd.Context(), p); err != nil {
 						return err
 					}
 				}
-				report, err := r.fresh.Latest(cmd.Context())
+				report, err := ask(cmd.Context(), p, freshnessOp, none{})
 				if err != nil {
 					return err
 				}
@@ -52,15 +53,31 @@ are such entries.`,
 	return cmd
 }
 
+var freshnessOp = operation[none, freshness.Report]{
+	id: "freshness", says: "How fresh the caches were found last, held against the origin",
+	method: "GET", path: "/v1/freshness", scope: web.View,
+	do: func(ctx context.Context, r *rooms, _ none, _ tasks.By) (freshness.Report, error) {
+		return r.fresh.Latest(ctx)
+	},
+}
+
+var lookOp = operation[none, queued]{
+	id: "checkFreshness", says: "Hold the caches against the origin now",
+	method: "POST", path: "/v1/freshness", scope: web.Operate,
+	do: func(ctx context.Context, r *rooms, _ none, by tasks.By) (queued, error) {
+		return r.enqueue(ctx, tasks.Freshness{By: by})
+	},
+}
+
 // lookNow has a worker look.
-func (c *cli) lookNow(ctx context.Context, r *rooms) error {
-	id, err := r.client.Enqueue(ctx, tasks.Freshness{By: c.by()})
+func (c *cli) lookNow(ctx context.Context, p port) error {
+	task, err := ask(ctx, p, lookOp, none{})
 	if err != nil {
 		return err
 	}
 	bar := c.newBar()
 	defer bar.end()
-	_, err = r.follow(ctx, tasks.TypeFreshness, id, bar.show, bar.say)
+	_, err = follow(ctx, p, task, bar.show, bar.say)
 	return err
 }
 

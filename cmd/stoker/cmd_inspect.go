@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/snapshot"
@@ -20,8 +22,8 @@ import (
 const maxListed = 100_000
 
 func (c *cli) inspectCommand() *cobra.Command {
-	var q snapshot.Query
-	var key string
+	var q inspectIn
+	var prefix, match, key string
 	cmd := &cobra.Command{
 		Use:   "inspect ID",
 		Short: "What is in a release's archive: list, filter, print an entry",
@@ -31,23 +33,26 @@ checked on the way. Keys that are not plain text are shown in quotes, and --key,
 		Example: "  stoker snapshot inspect r41 --prefix post: --limit 20\n  stoker snapshot inspect r41 --match '*:android:*' --json\n  stoker snapshot inspect r41 --key post:42",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			if q.Limit < 0 || q.Limit > maxListed {
-				return fmt.Errorf("%w: --limit %d: use 0 to %d", tasks.ErrInvalid, q.Limit, maxListed)
-			}
+			q.ID, q.Prefix, q.Match = a[0], tasks.Bytes(unquote(prefix)), tasks.Bytes(unquote(match))
 			if cmd.Flags().Changed("key") {
-				if q.Prefix != "" || q.Match != "" {
-					return fmt.Errorf("%w: --key names one entry: leave --prefix and --match out", tasks.ErrInvalid)
-				}
-				key = unquote(key)
-				q.Key = &key
+				one := tasks.Bytes(unquote(key))
+				q.Key = &one
 			}
-			q.Prefix, q.Match = unquote(q.Prefix), unquote(q.Match)
-			return c.with(cmd.Context(), func(r *rooms) error { return c.inspect(cmd, r, a[0], q) })
+			if err := q.validate(); err != nil {
+				return err
+			}
+			return c.with(cmd.Context(), func(p port) error {
+				found, err := ask(cmd.Context(), p, inspectOp, q)
+				if err != nil {
+					return err
+				}
+				return c.show(found.Contents, func(w io.Writer) { printContents(w, found) })
+			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&q.Prefix, "prefix", "", "only keys that begin with this")
-	f.StringVar(&q.Match, "match", "", "only keys that match this pattern, as of Redis's SCAN")
+	f.StringVar(&prefix, "prefix", "", "only keys that begin with this")
+	f.StringVar(&match, "match", "", "only keys that match this pattern, as of Redis's SCAN")
 	f.StringVar(&key, "key", "", "this entry alone, with its value")
 	f.IntVar(&q.Limit, "limit", 50, "entries to list; all that match are counted")
 	return cmd
@@ -71,32 +76,65 @@ func (r *rooms) archiveOf(rec release.Record) (snapshot.Descriptor, error) {
 	return d, err
 }
 
-func (c *cli) inspect(cmd *cobra.Command, r *rooms, id string, q snapshot.Query) error {
-	rec, err := r.ledger.Get(cmd.Context(), id)
-	if err != nil {
-		return err
-	}
-	d, err := r.archiveOf(rec)
-	if err != nil {
-		return err
-	}
-	in, err := r.store.Open(cmd.Context(), d.Name)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	found, err := snapshot.Inspect(cmd.Context(), in, q)
-	if err != nil {
-		return fmt.Errorf("inspect %s: %w", d.Name, err)
-	}
-	if q.Key != nil && found.Matched == 0 {
-		return fmt.Errorf("inspect %s: %w: no entry %s in it", d.Name, tasks.ErrNotFound, tasks.Bytes(*q.Key))
-	}
-	return c.show(found, func(w io.Writer) { printContents(w, d, found) })
+// inspectIn asks what is in a release's archive, as [snapshot.Query] does.
+type inspectIn struct {
+	ID     string       `json:"id"`
+	Prefix tasks.Bytes  `json:"prefix,omitempty"`
+	Match  tasks.Bytes  `json:"match,omitempty"`
+	Key    *tasks.Bytes `json:"key,omitempty"`
+	Limit  int          `json:"limit,omitempty"`
 }
 
-func printContents(w io.Writer, d snapshot.Descriptor, found snapshot.Contents) {
-	fmt.Fprintf(w, "%s of release %s, taken %s as of number %d: %d entries, %s\n", d.Name, found.Release, ago(found.Created), found.Mark, found.Entries, size(found.Bytes))
+func (in inspectIn) validate() error {
+	switch {
+	case in.Limit < 0 || in.Limit > maxListed:
+		return fmt.Errorf("%w: --limit %d: use 0 to %d", tasks.ErrInvalid, in.Limit, maxListed)
+	case in.Key != nil && (in.Prefix != "" || in.Match != ""):
+		return fmt.Errorf("%w: --key names one entry: leave --prefix and --match out", tasks.ErrInvalid)
+	}
+	return nil
+}
+
+// inspected is what was found in an archive.
+type inspected struct {
+	Name string `json:"name"`
+	snapshot.Contents
+}
+
+var inspectOp = operation[inspectIn, inspected]{
+	id: "inspectSnapshot", says: "What is in a release's archive: entries that a prefix, a pattern or a key names",
+	method: "POST", path: "/v1/releases/{id}/snapshot/inspect", scope: web.Operate, long: true,
+	do: func(ctx context.Context, r *rooms, in inspectIn, _ tasks.By) (found inspected, err error) {
+		if err := in.validate(); err != nil {
+			return found, err
+		}
+		rec, err := r.ledger.Get(ctx, in.ID)
+		if err != nil {
+			return found, err
+		}
+		d, err := r.archiveOf(rec)
+		if err != nil {
+			return found, err
+		}
+		archive, err := r.store.Open(ctx, d.Name)
+		if err != nil {
+			return found, err
+		}
+		defer archive.Close()
+		q := snapshot.Query{Prefix: string(in.Prefix), Match: string(in.Match), Key: (*string)(in.Key), Limit: in.Limit}
+		if found.Contents, err = snapshot.Inspect(ctx, archive, q); err != nil {
+			return found, fmt.Errorf("inspect %s: %w", d.Name, err)
+		}
+		if in.Key != nil && found.Matched == 0 {
+			return found, fmt.Errorf("inspect %s: %w: no entry %s in it", d.Name, tasks.ErrNotFound, *in.Key)
+		}
+		found.Name = d.Name
+		return found, nil
+	},
+}
+
+func printContents(w io.Writer, found inspected) {
+	fmt.Fprintf(w, "%s of release %s, taken %s as of number %d: %d entries, %s\n", found.Name, found.Release, ago(found.Created), found.Mark, found.Entries, size(found.Bytes))
 	var types []string
 	for _, name := range slices.Sorted(maps.Keys(found.Types)) {
 		types = append(types, fmt.Sprintf("%d %s", found.Types[name], name))

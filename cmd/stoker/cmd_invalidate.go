@@ -13,8 +13,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
-	"github.com/alphanode/stoker/worker/invalidation"
 	"github.com/alphanode/stoker/worker/warm/refresh"
 )
 
@@ -29,19 +29,23 @@ func (c *cli) invalidateCommand() *cobra.Command {
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			call := tasks.Invalidation{Refresh: reload, By: c.by()}
-			for kind, names := range map[tasks.Kind][]string{tasks.KindKey: keys, tasks.KindTag: tags, tasks.KindPrefix: prefixes} {
-				for _, name := range names {
-					call.Targets = append(call.Targets, tasks.Target{Kind: kind, Name: tasks.Bytes(name)})
+			for _, given := range []struct {
+				kind  tasks.Kind
+				names []string
+			}{{tasks.KindKey, keys}, {tasks.KindTag, tags}, {tasks.KindPrefix, prefixes}} {
+				for _, name := range given.names {
+					call.Targets = append(call.Targets, tasks.Target{Kind: given.kind, Name: tasks.Bytes(name)})
 				}
 			}
 			if err := call.Validate(); err != nil {
 				return err
 			}
-			return c.with(cmd.Context(), func(r *rooms) error {
+			asked := invalidateIn{targetsOf(call), reload}
+			return c.with(cmd.Context(), func(p port) error {
 				if dryRun {
-					return c.previewInvalidation(cmd.Context(), r, call)
+					return c.previewInvalidation(cmd.Context(), p, asked)
 				}
-				return c.invalidate(cmd.Context(), r, call, wait)
+				return c.invalidate(cmd.Context(), p, asked, wait)
 			})
 		},
 	}
@@ -55,9 +59,9 @@ func (c *cli) invalidateCommand() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) invalidate(ctx context.Context, r *rooms, call tasks.Invalidation, wait bool) error {
+func (c *cli) invalidate(ctx context.Context, p port, call invalidateIn, wait bool) error {
 	// An interrupt must not leave it open whether the call is recorded.
-	receipt, err := r.client.Invalidate(context.WithoutCancel(ctx), call)
+	receipt, err := ask(context.WithoutCancel(ctx), p, recordOp, call)
 	if err != nil {
 		return err
 	}
@@ -66,16 +70,32 @@ func (c *cli) invalidate(ctx context.Context, r *rooms, call tasks.Invalidation,
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	applied, err := r.client.Wait(ctx, receipt)
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("stopped waiting; the work goes on as number %d: it is recorded, and a worker applies it (`stoker status` tells whether one runs)", receipt.Number)
-	case err != nil:
+	applied, err := followCall(ctx, p, receipt.Number)
+	if err != nil {
 		return err
 	}
 	return c.show(applied, func(w io.Writer) {
 		fmt.Fprintf(w, "number %d is applied; removed %s\n", applied.Number, removed(applied.Namespaces))
 	})
+}
+
+// followCall asks at growing intervals of up to [askEvery] what became of a call, until it is applied.
+func followCall(ctx context.Context, p port, number int64) (tasks.Applied, error) {
+	for pause := time.Millisecond; ; pause = min(2*pause, askEvery) {
+		o, err := ask(ctx, p, outcomeOp, callNumber{number})
+		switch {
+		case ctx.Err() != nil: // below
+		case err != nil:
+			return tasks.Applied{}, err
+		case o.Status == web.StageApplied:
+			return o.applied(), nil
+		}
+		select {
+		case <-ctx.Done():
+			return tasks.Applied{}, fmt.Errorf("stopped waiting; the work goes on as number %d: it is recorded, and a worker applies it (`stoker status` tells whether one runs)", number)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // removed shows how many entries left which release.
@@ -90,33 +110,10 @@ func removed(namespaces map[string]int64) string {
 	return strings.Join(all, ", ")
 }
 
-// preview is what an invalidation would do to one namespace.
-type preview struct {
-	invalidation.Preview
-	// Refresh is what would be reloaded, when that was asked for.
-	Refresh *refresh.Preview `json:"refresh,omitempty"`
-}
-
-func (c *cli) previewInvalidation(ctx context.Context, r *rooms, call tasks.Invalidation) error {
-	live, err := r.ledger.Live(ctx)
+func (c *cli) previewInvalidation(ctx context.Context, p port, call invalidateIn) error {
+	all, err := ask(ctx, p, previewOp, call)
 	if err != nil {
 		return err
-	}
-	all := []preview{}
-	for _, id := range live {
-		p, err := r.applier.Preview(ctx, id, call.Targets)
-		if err != nil {
-			return err
-		}
-		one := preview{Preview: p}
-		if call.Refresh {
-			p, err := r.refresh.Preview(ctx, id, call.Targets)
-			if err != nil {
-				return err
-			}
-			one.Refresh = &p
-		}
-		all = append(all, one)
 	}
 	return c.show(all, func(w io.Writer) {
 		if len(all) == 0 {
@@ -162,11 +159,11 @@ func (c *cli) invalidationsCommand() *cobra.Command {
 		Example: "  stoker invalidations -n 50",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if n < 1 || n > 10_000 {
-				return fmt.Errorf("%w: -n %d: use 1 to 10000", tasks.ErrInvalid, n)
+			if err := (lastCalls{n}).validate(); err != nil {
+				return err
 			}
-			return c.with(cmd.Context(), func(r *rooms) error {
-				list, err := tasks.ListApplied(cmd.Context(), r.queue, r.keys, n)
+			return c.with(cmd.Context(), func(p port) error {
+				list, err := ask(cmd.Context(), p, invalidationsOp, lastCalls{n})
 				if err != nil {
 					return err
 				}

@@ -6,13 +6,13 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/hibiken/asynq"
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/invalidation"
@@ -56,8 +56,8 @@ func (c *cli) statusCommand() *cobra.Command {
 		Example: "  stoker status",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				o, err := r.overview(cmd.Context())
+			return c.with(cmd.Context(), func(p port) error {
+				o, err := ask(cmd.Context(), p, statusOp, none{})
 				if err != nil {
 					return err
 				}
@@ -65,6 +65,12 @@ func (c *cli) statusCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+var statusOp = operation[none, overview]{
+	id: "status", says: "What is served, whether a rollback would be safe, what is under way",
+	method: "GET", path: "/v1/status", scope: web.View,
+	do: func(ctx context.Context, r *rooms, _ none, _ tasks.By) (overview, error) { return r.overview(ctx) },
 }
 
 func (r *rooms) overview(ctx context.Context) (overview, error) {
@@ -164,132 +170,4 @@ func (o overview) print(w io.Writer) {
 	for _, b := range o.Braked {
 		fmt.Fprintln(w, plain(b))
 	}
-}
-
-func (c *cli) healthCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "health",
-		Short:   "Run the health checks now",
-		Example: "  stoker health --json",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				report, err := r.monitor.Check(cmd.Context(), tasks.Alone("health"), tasks.Health{By: c.by()})
-				if err != nil {
-					return err
-				}
-				if err := c.show(report, func(w io.Writer) { printChecks(w, report.Checks) }); err != nil {
-					return err
-				}
-				return failing(report.Checks)
-			})
-		},
-	}
-}
-
-func printChecks(w io.Writer, checks []health.Check) {
-	var rows [][]string
-	for _, check := range checks {
-		seen := check.Detail
-		if check.Remedy != "" {
-			seen += "\n→ " + check.Remedy
-		}
-		rows = append(rows, []string{strings.ToUpper(string(check.Status)), check.Name, seen})
-	}
-	table(w, []string{"", "CHECK", "SEEN, AND WHAT TO DO"}, rows)
-}
-
-// failing is the error of a list of checks with a failed one.
-func failing(checks []health.Check) error {
-	var names []string
-	for _, check := range checks {
-		if check.Status == health.Fail {
-			names = append(names, check.Name)
-		}
-	}
-	if len(names) > 0 {
-		return fmt.Errorf("%d of %d checks fail: %s", len(names), len(checks), strings.Join(names, ", "))
-	}
-	return nil
-}
-
-func (c *cli) configCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "config",
-		Short:   "Every setting, its value (passwords blotted out) and where it came from",
-		Example: "  stoker config\n  STOKER_APP=blog stoker config --json",
-		Args:    args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			_, wrong := loadSettings()
-			all := describe()
-			if err := c.show(all, func(w io.Writer) { printSettings(w, all) }); err != nil {
-				return err
-			}
-			return wrong
-		},
-	}
-}
-
-// printSettings shows each setting as a line that a shell could read, and what it means below.
-func printSettings(w io.Writer, all []setting) {
-	const indent = "    "
-	for _, s := range all {
-		fmt.Fprintf(w, "%s=%s\n", s.Name, plain(s.Value))
-		help := s.Help
-		if s.Source != "default" {
-			help += fmt.Sprintf(" (from the %s)", s.Source)
-		}
-		for _, line := range wrap(help, textWidth(w)-len(indent)) {
-			fmt.Fprintln(w, indent+line)
-		}
-	}
-	for _, name := range unknownSettings() {
-		fmt.Fprintf(w, "%s is set, and no setting has that name\n", name)
-	}
-}
-
-func (c *cli) pauseCommand() *cobra.Command {
-	return c.switchCommand("pause", "Stop a lane from taking new tasks: the kill switch",
-		"Tasks under way finish, but for warms and refreshes: they stop within a second, and go on where they\nwere after `stoker resume`. New tasks wait in Redis. Invalidations are still recorded and, by the\nworkers' sweep, applied: nothing is lost, whatever is paused.")
-}
-
-func (c *cli) resumeCommand() *cobra.Command {
-	return c.switchCommand("resume", "Let a paused lane go on", "")
-}
-
-func (c *cli) switchCommand(verb, short, long string) *cobra.Command {
-	return &cobra.Command{
-		Use: verb + " LANE", Short: short, Long: strings.TrimSpace(short + "\n\n" + long), Example: "  stoker " + verb + " warm",
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			lane, err := tasks.ParseLane(a[0])
-			if err != nil {
-				return err
-			}
-			return c.with(cmd.Context(), func(r *rooms) error {
-				paused := verb == "pause"
-				if err := r.pauseLane(cmd.Context(), lane, paused); err != nil {
-					return fmt.Errorf("%s lane %s: %w", verb, lane, err)
-				}
-				return c.show(map[string]any{"lane": lane, "paused": paused}, func(w io.Writer) { fmt.Fprintf(w, "lane %s: %sd\n", lane, verb) })
-			})
-		},
-	}
-}
-
-// pauseLane stops a lane from taking new tasks, or lets it go on. It is harmless twice.
-func (r *rooms) pauseLane(ctx context.Context, lane tasks.Lane, paused bool) error {
-	queue, inspector := lane.Queue(r.set.Tasks.App), asynq.NewInspectorFromRedisClient(r.queue)
-	// asynq knows only queues that something was put into; another could not be shown as paused.
-	if err := r.queue.SAdd(ctx, "asynq:queues", queue).Err(); err != nil {
-		return err
-	}
-	now, err := inspector.GetQueueInfo(queue)
-	if err != nil || now.Paused == paused {
-		return err
-	}
-	if paused {
-		return inspector.PauseQueue(queue)
-	}
-	return inspector.UnpauseQueue(queue)
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
 )
@@ -20,23 +22,31 @@ database calls as the release's baseline. Take one before every switch.`,
 		Example: "  stoker baseline r41 --wait",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				if _, err := r.ledger.Get(cmd.Context(), a[0]); err != nil {
-					return err
-				}
-				if _, err := r.probes(cmd.Context(), a[0]); err != nil {
-					return err
-				}
-				id, err := r.client.Enqueue(cmd.Context(), tasks.Baseline{Release: a[0], By: c.by()})
+			return c.with(cmd.Context(), func(p port) error {
+				task, err := ask(cmd.Context(), p, baselineOp, the{a[0]})
 				if err != nil {
 					return err
 				}
-				return finish(cmd.Context(), c, r, tasks.TypeBaseline, id, wait, func(w io.Writer, b health.Baseline) { printBaselines(w, b) })
+				return finish(cmd.Context(), c, p, task, wait, func(w io.Writer, b health.Baseline) { printBaselines(w, b) })
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is measured")
 	return cmd
+}
+
+var baselineOp = operation[the, queued]{
+	id: "measureBaseline", says: "Measure how the site behaves under a release, to compare with later",
+	method: "POST", path: "/v1/releases/{id}/baseline", scope: web.Operate,
+	do: func(ctx context.Context, r *rooms, in the, by tasks.By) (queued, error) {
+		if _, err := r.ledger.Get(ctx, in.ID); err != nil {
+			return queued{}, err
+		}
+		if _, err := r.probes(ctx, in.ID); err != nil {
+			return queued{}, err
+		}
+		return r.enqueue(ctx, tasks.Baseline{Release: in.ID, By: by})
+	},
 }
 
 func printBaselines(w io.Writer, all ...health.Baseline) {

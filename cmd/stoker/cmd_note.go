@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/health"
 	"github.com/alphanode/stoker/worker/release"
 )
@@ -24,24 +27,69 @@ certificate, invalidations since, a security checklist, and how to take it back.
 		Example: "  stoker release note r42 > notes/r42.md\n  stoker release note r42 --html > notes/r42.html",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.with(cmd.Context(), func(r *rooms) error {
-				in, err := r.noteInput(cmd.Context(), a[0])
+			form := "markdown"
+			if page {
+				form = "html"
+			}
+			return c.with(cmd.Context(), func(p port) error {
+				note, err := ask(cmd.Context(), p, noteOp, noteIn{a[0], form})
 				if err != nil {
 					return err
 				}
-				form, text := "markdown", health.Note(in)
-				if page {
-					form = "html"
-					if text, err = health.NoteHTML(in); err != nil {
-						return err
-					}
-				}
-				return c.show(map[string]string{form: text}, func(w io.Writer) { io.WriteString(w, text) })
+				return c.show(note, func(w io.Writer) { io.WriteString(w, note[form]) })
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&page, "html", false, "write a page with plots")
 	return cmd
+}
+
+// noteIn asks for a release's final note; Form "" means markdown.
+type noteIn struct {
+	ID   string `json:"id"`
+	Form string `json:"form,omitempty"`
+}
+
+// noteOp answers the note under the name of its form.
+var noteOp = operation[noteIn, map[string]string]{
+	id: "note", says: "The final note of a release, as Markdown or (form=html) as a page with plots",
+	method: "GET", path: "/v1/releases/{id}/note", scope: web.View,
+	do: func(ctx context.Context, r *rooms, in noteIn, _ tasks.By) (map[string]string, error) {
+		if in.Form == "" {
+			in.Form = "markdown"
+		}
+		if in.Form != "markdown" && in.Form != "html" {
+			return nil, fmt.Errorf("%w: form %q: use markdown or html", tasks.ErrInvalid, in.Form)
+		}
+		known, err := r.noteInput(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		text := health.Note(known)
+		if in.Form == "html" {
+			if text, err = health.NoteHTML(known); err != nil {
+				return nil, err
+			}
+		}
+		return map[string]string{in.Form: text}, nil
+	},
+}
+
+// notesIn are a release's new notes.
+type notesIn struct {
+	ID    string        `json:"id"`
+	Notes release.Notes `json:"notes"`
+}
+
+var notesOp = operation[notesIn, release.Record]{
+	id: "setNotes", says: "Replace what people have noted of a release",
+	method: "PUT", path: "/v1/releases/{id}/notes", scope: web.Operate,
+	do: func(ctx context.Context, r *rooms, in notesIn, by tasks.By) (release.Record, error) {
+		if err := r.ledger.SetNotes(ctx, in.ID, in.Notes, by); err != nil {
+			return release.Record{}, err
+		}
+		return r.ledger.Get(ctx, in.ID)
+	},
 }
 
 // note writes a release's final note as Markdown.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm"
 )
@@ -50,7 +50,7 @@ Exit codes: 2 when the plan is wrong, 1 when it is sound and something cannot be
 				if err != nil {
 					return err
 				}
-				return c.showChecked(a[0], plan, "is sound", nil)
+				return c.showChecked(a[0], checkedPlan{Sources: sourceNames(plan)}, "is sound")
 			}
 			return c.checkPlan(cmd.Context(), a[0], release)
 		},
@@ -71,59 +71,78 @@ func (c *cli) checkPlan(ctx context.Context, file, release string) error {
 			return err
 		}
 	}
-	set, err := loadSettings()
-	if err != nil {
-		return err
-	}
-	r, err := wire(set, c.log(slog.LevelError))
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	plan, notes, err := r.warmer.CheckPlan(ctx, text, release)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return c.showChecked(file, plan, "is sound, and what it names can be reached", notes)
+	return c.ported(ctx, false, func(p port) error {
+		checked, err := ask(ctx, p, checkPlanOp, planIn{string(text), release})
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		return c.showChecked(file, checked, "is sound, and what it names can be reached")
+	})
 }
 
-func (c *cli) showChecked(file string, plan *warm.Plan, verdict string, notes []string) error {
-	var names []string
+// planIn asks for a plan to be checked.
+type planIn struct {
+	Plan    string `json:"plan"` // YAML
+	Release string `json:"release,omitempty"`
+}
+
+// checkedPlan is a plan that is sound.
+type checkedPlan struct {
+	Sources []string `json:"sources"`
+	Notes   []string `json:"notes,omitempty"`
+}
+
+var checkPlanOp = operation[planIn, checkedPlan]{
+	id: "checkPlan", says: "Check a warm plan, and that what it names can be reached from the process that serves the API",
+	method: "POST", path: "/v1/plans/check", scope: web.Operate, long: true,
+	do: func(ctx context.Context, r *rooms, in planIn, _ tasks.By) (checkedPlan, error) {
+		if in.Release != "" {
+			if err := tasks.ValidateRelease(in.Release); err != nil {
+				return checkedPlan{}, err
+			}
+		}
+		plan, notes, err := r.warmer.CheckPlan(ctx, []byte(in.Plan), in.Release)
+		if err != nil {
+			return checkedPlan{}, err
+		}
+		return checkedPlan{sourceNames(plan), notes}, nil
+	},
+}
+
+func sourceNames(plan *warm.Plan) (names []string) {
 	for _, s := range plan.Sources {
 		names = append(names, s.Name)
 	}
-	return c.show(names, func(w io.Writer) {
-		fmt.Fprintf(w, "%s %s: sources %s\n", file, verdict, strings.Join(names, ", "))
-		for _, note := range notes {
+	return names
+}
+
+func (c *cli) showChecked(file string, checked checkedPlan, verdict string) error {
+	return c.show(checked.Sources, func(w io.Writer) {
+		fmt.Fprintf(w, "%s %s: sources %s\n", file, verdict, strings.Join(checked.Sources, ", "))
+		for _, note := range checked.Notes {
 			fmt.Fprintf(w, "  %s\n", plain(note))
 		}
 	})
 }
 
-func (c *cli) dryWarm(ctx context.Context, r *rooms, plan *warm.Plan, id string, sources []string, share float64) error {
-	found, err := r.warmer.DryRun(ctx, plan, id, sources, share)
-	if err != nil {
-		return err
+func printSurvey(w io.Writer, found []warm.Survey) {
+	var rows [][]string
+	for _, s := range found {
+		rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), strconv.FormatInt(s.Hot, 10),
+			about(s.Bytes > 0, size(s.Bytes)), about(s.Took > 0, duration(s.Took)), about(s.Requests > 0, humanize.Comma(s.Requests)), examples(s.Keys)})
 	}
-	return c.show(found, func(w io.Writer) {
-		var rows [][]string
-		for _, s := range found {
-			rows = append(rows, []string{s.Name, s.Kind, strconv.FormatInt(s.Count, 10), strconv.FormatInt(s.Hot, 10),
-				about(s.Bytes > 0, size(s.Bytes)), about(s.Took > 0, duration(s.Took)), about(s.Requests > 0, humanize.Comma(s.Requests)), examples(s.Keys)})
+	table(w, []string{"SOURCE", "KIND", "ENTRIES", "HOT", "MEMORY", "WORK", "ORIGIN REQUESTS", "FOR EXAMPLE"}, rows)
+	for _, s := range found {
+		for _, line := range s.Basis {
+			fmt.Fprintf(w, "%s: %s\n", s.Name, plain(line))
 		}
-		table(w, []string{"SOURCE", "KIND", "ENTRIES", "HOT", "MEMORY", "WORK", "ORIGIN REQUESTS", "FOR EXAMPLE"}, rows)
-		for _, s := range found {
-			for _, line := range s.Basis {
-				fmt.Fprintf(w, "%s: %s\n", s.Name, plain(line))
-			}
-			if s.Refused != "" {
-				fmt.Fprintf(w, "%s would not begin: %s\n", s.Name, plain(s.Refused))
-			}
-			for _, line := range s.Unknown {
-				fmt.Fprintf(w, "%s: not known: %s\n", s.Name, plain(line))
-			}
+		if s.Refused != "" {
+			fmt.Fprintf(w, "%s would not begin: %s\n", s.Name, plain(s.Refused))
 		}
-	})
+		for _, line := range s.Unknown {
+			fmt.Fprintf(w, "%s: not known: %s\n", s.Name, plain(line))
+		}
+	}
 }
 
 // about shows an estimate, "–" for one that is not known.

@@ -40,7 +40,7 @@ func (c *cli) process(name, short, long string, do func(*rooms, context.Context)
 		Use: name, Short: short, Long: short + ".\n\n" + long, Example: "  stoker " + name,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.serve(func(r *rooms) error { return do(r, cmd.Context()) })
+			return c.serve(name, func(r *rooms) error { return do(r, cmd.Context()) })
 		},
 	}
 }
@@ -167,6 +167,7 @@ func (r *rooms) web() (*web.Server, error) {
 		Invalidate: r.client.Invalidate,
 		Reads:      r.consoleReads(),
 		Operator:   consoleOperator{r},
+		Operations: r.served(),
 		Braked:     r.braked,
 		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
 		Applied:    r.outcome,

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/warm"
@@ -45,30 +46,29 @@ func (c *cli) warms(use, short, name string) *cobra.Command {
 			if share == 1 {
 				share = 0 // all
 			}
-			return c.with(cmd.Context(), func(r *rooms) error {
-				text, plan, err := r.readPlan(file)
-				if err != nil {
-					return err
-				}
-				if err := namesSources(plan, sources); err != nil {
-					return err
-				}
-				if err := r.inRedis(cmd.Context(), a[0]); err != nil {
-					return err
-				}
+			text, err := planText(file)
+			if err != nil {
+				return err
+			}
+			asked := warmIn{a[0], text, sources, share, p.Pace}
+			return c.with(cmd.Context(), func(o port) error {
 				if dryRun {
-					return c.dryWarm(p.here(cmd.Context()), r, plan, a[0], sources, share)
+					found, err := ask(cmd.Context(), o, dryWarmOp, asked)
+					if err != nil {
+						return err
+					}
+					return c.show(found, func(w io.Writer) { printSurvey(w, found) })
 				}
-				run, _, err := r.client.Warm(cmd.Context(), tasks.WarmRequest{Release: a[0], Plan: text, Sources: sources, Sample: share, Pace: p.Pace, By: c.by()})
+				begun, err := ask(cmd.Context(), o, warmOp, asked)
 				if err != nil {
 					return err
 				}
 				if !wait {
-					return c.show(map[string]string{"run": run}, func(w io.Writer) {
-						fmt.Fprintf(w, "enqueued as run %s; --wait follows it, `stoker status` shows it\n", run)
+					return c.show(map[string]string{"run": begun.Run}, func(w io.Writer) {
+						fmt.Fprintf(w, "enqueued as run %s; --wait follows it, `stoker status` shows it\n", begun.Run)
 					})
 				}
-				return c.followWarm(cmd.Context(), r, run)
+				return c.followWarm(cmd.Context(), o, begun.Run)
 			})
 		},
 	}
@@ -80,6 +80,92 @@ func (c *cli) warms(use, short, name string) *cobra.Command {
 	f.BoolVar(&wait, "wait", false, "wait for the certificate")
 	paceFlag(cmd, &p, workersPace)
 	return cmd
+}
+
+// warmIn asks for a warm run, or for what one would do.
+type warmIn struct {
+	ID      string     `json:"id"`
+	Plan    string     `json:"plan,omitempty"`    // YAML; "" means the STOKER_PLAN of who carries it out
+	Sources []string   `json:"sources,omitempty"` // of the plan; none means all
+	Sample  float64    `json:"sample,omitempty"`  // share of the entries, (0, 1); 0 means all
+	Pace    tasks.Pace `json:"pace,omitempty"`
+}
+
+// begun is a warm run that was enqueued.
+type begun struct {
+	Run string `json:"run"`
+	URL string `json:"status_url"`
+}
+
+// StatusURL implements [web.Accepted].
+func (b begun) StatusURL() string { return b.URL }
+
+var _ web.Accepted = begun{}
+
+var warmOp = operation[warmIn, begun]{
+	id: "warm", says: "Fill a release's namespace by the warm plan, and certify it",
+	method: "POST", path: "/v1/releases/{id}/warm", scope: web.Operate,
+	do: func(ctx context.Context, r *rooms, in warmIn, by tasks.By) (begun, error) {
+		text, _, err := r.mayWarm(ctx, in)
+		if err != nil {
+			return begun{}, err
+		}
+		run, _, err := r.client.Warm(ctx, tasks.WarmRequest{Release: in.ID, Plan: text, Sources: in.Sources, Sample: in.Sample, Pace: in.Pace, By: by})
+		return begun{run, "/v1/runs/" + run}, err
+	},
+}
+
+var dryWarmOp = operation[warmIn, []warm.Survey]{
+	id: "planWarm", says: "Count what a warm run would warm, and estimate what it takes; asks the plan's sources",
+	method: "POST", path: "/v1/releases/{id}/warm/plan", scope: web.Operate, long: true,
+	do: func(ctx context.Context, r *rooms, in warmIn, _ tasks.By) ([]warm.Survey, error) {
+		_, plan, err := r.mayWarm(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return r.warmer.DryRun(pace{in.Pace}.here(ctx), plan, in.ID, in.Sources, in.Sample)
+	},
+}
+
+// mayWarm returns the plan of a warm run, or why there can be none.
+func (r *rooms) mayWarm(ctx context.Context, in warmIn) (text []byte, plan *warm.Plan, err error) {
+	if text = []byte(in.Plan); len(text) > 0 {
+		plan, err = warm.ParsePlan(text)
+	} else {
+		text, plan, err = r.readPlan("")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := namesSources(plan, in.Sources); err != nil {
+		return nil, nil, err
+	}
+	return text, plan, r.inRedis(ctx, in.ID)
+}
+
+// planText reads a plan's file here, where the command runs: the one that is named, else STOKER_PLAN's;
+// "" without either.
+func planText(file string) (string, error) {
+	if file == "" {
+		if file = os.Getenv("STOKER_PLAN"); file == "" {
+			return "", nil
+		}
+	}
+	text, _, err := readPlan(file)
+	return string(text), err
+}
+
+// runName names a warm run.
+type runName struct {
+	Run string `json:"run"`
+}
+
+var runOp = operation[runName, warm.RunStatus]{
+	id: "run", says: "How far a warm run has come, by source, and its certificate",
+	method: "GET", path: "/v1/runs/{run}", scope: web.View,
+	do: func(ctx context.Context, r *rooms, in runName, _ tasks.By) (warm.RunStatus, error) {
+		return warm.Status(ctx, r.queue, r.keys, in.Run)
+	},
 }
 
 // namesSources refuses names that no source of the plan has.
@@ -142,10 +228,10 @@ func (r *rooms) planOf(ctx context.Context, id string) ([]byte, error) {
 }
 
 // followWarm shows a run's progress until it is over, and its certificate.
-func (c *cli) followWarm(ctx context.Context, r *rooms, run string) error {
+func (c *cli) followWarm(ctx context.Context, p port, run string) error {
 	bar := c.newBar()
 	defer bar.end()
-	s, err := r.followRun(ctx, run, func(s warm.RunStatus) {
+	s, err := followRun(ctx, p, run, func(s warm.RunStatus) {
 		phase := "warming " + s.Release
 		if failed := s.Failed(); failed != "" {
 			phase += " (failed: " + failed + ")"
@@ -160,12 +246,12 @@ func (c *cli) followWarm(ctx context.Context, r *rooms, run string) error {
 }
 
 // followRun asks about a warm run until it is over.
-func (r *rooms) followRun(ctx context.Context, run string, show func(warm.RunStatus), say func(string)) (warm.RunStatus, error) {
+func followRun(ctx context.Context, p port, run string, show func(warm.RunStatus), say func(string)) (warm.RunStatus, error) {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	began := time.Now()
 	for {
-		s, err := warm.Status(ctx, r.queue, r.keys, run)
+		s, err := ask(ctx, p, runOp, runName{run})
 		switch {
 		case err == nil && s.Over():
 			return s, nil

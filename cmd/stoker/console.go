@@ -2,10 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-
-	"github.com/hibiken/asynq"
 
 	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/tasks"
@@ -45,32 +41,13 @@ func (o consoleOperator) Enqueue(ctx context.Context, p tasks.Payload) (string, 
 
 // Task implements [web.Operator].
 func (o consoleOperator) Task(_ context.Context, taskType, id string) (web.Task, error) {
-	lane, err := tasks.LaneOf(taskType)
+	s, err := o.r.task(taskName{taskType, id})
 	if err != nil {
 		return web.Task{}, err
 	}
-	info, err := asynq.NewInspectorFromRedisClient(o.r.queue).GetTaskInfo(lane.Queue(o.r.set.Tasks.App), id)
-	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-		return web.Task{}, fmt.Errorf("task %q: %w", id, tasks.ErrNotFound)
-	case err != nil:
-		return web.Task{}, fmt.Errorf("read task %q: %w", id, err)
-	case info.Type != taskType:
-		return web.Task{}, fmt.Errorf("task %q of type %q: %w", id, taskType, tasks.ErrNotFound)
-	}
-	t := web.Task{State: web.TaskWaits, Err: info.LastErr}
-	switch info.State {
-	case asynq.TaskStateCompleted:
-		t.State, t.Result = web.TaskDone, info.Result
-	case asynq.TaskStateArchived:
-		t.State, t.Result = web.TaskFailed, info.Result
-	case asynq.TaskStateRetry:
-		t.State = web.TaskRetries
-	case asynq.TaskStateActive:
-		t.State = web.TaskRuns
-		if p, ok := worker.ParseProgress(info.Result); ok {
-			t.Phase, t.Done, t.Total, t.Braked = p.Phase, p.Done, p.Total, string(p.Braked)
-		}
+	t := web.Task{State: s.State, Err: s.Error, Result: s.Result}
+	if p := s.Progress; p != nil {
+		t.Phase, t.Done, t.Total, t.Braked = p.Phase, p.Done, p.Total, string(p.Braked)
 	}
 	return t, nil
 }

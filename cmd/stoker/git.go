@@ -95,8 +95,8 @@ func fit(s string) string {
 }
 
 // fromGit adds to the notes of a new release what git knows and nobody has said, and tells what it took.
-func (c *cli) fromGit(ctx context.Context, r *rooms, dir string, n *release.Notes) error {
-	before, err := r.activeRevision(ctx)
+func (c *cli) fromGit(ctx context.Context, p port, dir string, n *release.Notes) error {
+	before, err := activeRevision(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -129,11 +129,12 @@ func (c *cli) fromGit(ctx context.Context, r *rooms, dir string, n *release.Note
 }
 
 // activeRevision returns the revision of the release that is served, "" when it has none.
-func (r *rooms) activeRevision(ctx context.Context) (string, error) {
-	active, err := r.ledger.Active(ctx)
-	if err != nil || active == "" {
-		return "", err
+func activeRevision(ctx context.Context, p port) (string, error) {
+	records, err := ask(ctx, p, releasesOp, none{})
+	for _, rec := range records {
+		if rec.State == release.Active {
+			return rec.Revision, nil
+		}
 	}
-	rec, err := r.ledger.Get(ctx, active)
-	return rec.Revision, err
+	return "", err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -24,6 +25,13 @@ var _ demo.Operator = operator{}
 
 func (o operator) by(reason string) tasks.By { return tasks.By{Actor: "demo", Reason: reason} }
 
+func (o operator) port() port { return direct{o.r, o.by("demo")} }
+
+// follow returns a task's result.
+func (o operator) follow(ctx context.Context, taskType, id string, show func(worker.Progress), say func(string)) (json.RawMessage, error) {
+	return follow(ctx, o.port(), queued{Task: id, Type: taskType}, show, say)
+}
+
 // Create implements [demo.Operator].
 func (o operator) Create(ctx context.Context, id string, notes release.Notes) error {
 	return o.r.ledger.Create(ctx, release.Record{ID: id, Template: o.r.tmpl.String(), Notes: notes}, o.by("demo"))
@@ -35,7 +43,7 @@ func (o operator) Warm(ctx context.Context, id string, plan []byte, sample float
 	if err != nil {
 		return demo.Warmed{}, err
 	}
-	s, err := o.r.followRun(ctx, run, func(s warm.RunStatus) { watch(s.Done, s.Total) }, nil)
+	s, err := followRun(ctx, o.port(), run, func(s warm.RunStatus) { watch(s.Done, s.Total) }, nil)
 	if err != nil {
 		return demo.Warmed{}, err
 	}
@@ -58,7 +66,7 @@ func (o operator) Activate(ctx context.Context, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := resultOf[worker.Activation](o.r.follow(ctx, tasks.TypeActivate, task, nil, nil)); err != nil {
+	if _, err := resultOf[worker.Activation](o.follow(ctx, tasks.TypeActivate, task, nil, nil)); err != nil {
 		return err
 	}
 	return o.told(ctx, id)
@@ -70,7 +78,7 @@ func (o operator) Rollback(ctx context.Context, to, reason string, watch demo.Wa
 	if err != nil {
 		return demo.RolledBack{}, err
 	}
-	done, err := resultOf[restore.Report](o.r.follow(ctx, tasks.TypeRollback, task, shown(watch), nil))
+	done, err := resultOf[restore.Report](o.follow(ctx, tasks.TypeRollback, task, shown(watch), nil))
 	if err != nil {
 		return demo.RolledBack{}, err
 	}
@@ -87,7 +95,7 @@ func (o operator) Archive(ctx context.Context, id, reason string, watch demo.Wat
 	if err != nil {
 		return demo.Archived{}, err
 	}
-	done, err := resultOf[retire.Report](o.r.follow(ctx, tasks.TypeExpire, task, shown(watch), nil))
+	done, err := resultOf[retire.Report](o.follow(ctx, tasks.TypeExpire, task, shown(watch), nil))
 	if err != nil {
 		return demo.Archived{}, err
 	}
@@ -106,7 +114,7 @@ func (o operator) Baseline(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = resultOf[health.Baseline](o.r.follow(ctx, tasks.TypeBaseline, task, nil, nil))
+	_, err = resultOf[health.Baseline](o.follow(ctx, tasks.TypeBaseline, task, nil, nil))
 	return err
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/alphanode/stoker/worker/warm/origin"
 	"github.com/alphanode/stoker/worker/warm/refresh"
 
+	"github.com/alphanode/stoker/cmd/stoker/remote"
 	"github.com/alphanode/stoker/cmd/stoker/web"
 )
 
@@ -45,11 +46,12 @@ type settings struct {
 	Notify    notify.Config
 	Scheduler scheduler.Config
 	Web       web.Config
+	Remote    remote.Config
 }
 
 // rooms returns the parts, in the order in which people read them.
 func (s *settings) rooms() []interface{ Validate() error } {
-	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Notify, &s.Scheduler, &s.Web}
+	return []interface{ Validate() error }{&s.Tasks, &s.Worker, &s.Warm, &s.Origin, &s.Refresh, &s.Governor, &s.Snapshot, &s.Retain, &s.Health, &s.Freshness, &s.Notify, &s.Scheduler, &s.Web, &s.Remote}
 }
 
 // secrets are the settings that can also be read from the file that NAME_FILE names, so that
@@ -84,6 +86,15 @@ func loadSettings() (*settings, error) {
 		return nil, errors.Join(errs...)
 	}
 	return s, nil
+}
+
+// loadRemote reads and validates what the command line needs to go by the API, and no other setting.
+func loadRemote() (remote.Config, error) {
+	var cfg remote.Config
+	if err := envconfig.Process(envPrefix, &cfg); err != nil {
+		return cfg, explain(err)
+	}
+	return cfg, errors.Join(cfg.Validate(), cfg.Complete())
 }
 
 // unreadableURLs finds the URLs that are none. They are not shown: an unescaped character in a

@@ -57,6 +57,7 @@ var others = map[string]string{
 	"STOKER_WEB_PROXY_USER": "X-Forwarded-User", "STOKER_WEB_PROXY_GROUPS": "X-Forwarded-Groups", "STOKER_WEB_OPERATORS": "ann,ops",
 	"STOKER_WEB_OIDC_ISSUER": "https://id.example", "STOKER_WEB_OIDC_CLIENT": "console", "STOKER_WEB_OIDC_SECRET_FILE": "secret",
 	"STOKER_WEB_OIDC_SCOPES": "openid,groups", "STOKER_WEB_OIDC_GROUPS": "roles",
+	"STOKER_API_URL": "https://stoker.example", "STOKER_API_TOKEN_FILE": "token", "STOKER_API_CA_FILE": "ca.pem",
 	"STOKER_PROBE_CACHE_HEADER": "X-Hit", "STOKER_PROBE_DB_METRIC": "sql",
 	"STOKER_PROBE_DB_HEADER": "X-Queries", "STOKER_WEBHOOK_FORMAT": "slack",
 	"STOKER_WEBHOOK_URL": "https://chat.example/hook", "STOKER_WEBHOOK_SECRET": "a secret of more than 24 characters",

@@ -55,28 +55,17 @@ type rooms struct {
 	sender   *notify.Sender
 }
 
-// with loads the settings, wires the rooms, and calls do with them. Both Redises must answer.
-func (c *cli) with(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(slog.LevelError, func(r *rooms) error {
-		if err := r.ping(ctx); err != nil {
-			return err
-		}
-		return do(r)
-	})
-}
-
-// serve is with, for a process that runs on and logs what it does: what it does about a Redis that does not answer is
-// do's to decide.
-func (c *cli) serve(do func(*rooms) error) error {
-	return c.wired(slog.LevelInfo, do)
-}
-
-func (c *cli) wired(level slog.Level, do func(*rooms) error) error {
+// serve loads the settings, wires the rooms, and calls do with them, for a process that runs on and logs what it does:
+// what it does about a Redis that does not answer is do's to decide.
+func (c *cli) serve(name string, do func(*rooms) error) error {
+	if err := here(name); err != nil {
+		return err
+	}
 	set, err := loadSettings()
 	if err != nil {
 		return err
 	}
-	r, err := wire(set, c.log(level))
+	r, err := wire(set, c.log(slog.LevelInfo))
 	if err != nil {
 		return err
 	}

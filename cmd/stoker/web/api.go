@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,8 +19,15 @@ import (
 	"github.com/alphanode/stoker/tasks"
 )
 
+// openAPI describes what app servers ask for.
+//
 //go:embed openapi.json
 var openAPI []byte
+
+// operationsAPI describes what operators ask for; the operations' types tell it.
+//
+//go:embed operations.json
+var operationsAPI []byte
 
 const (
 	apiRoot     = "/v1/"
@@ -54,17 +63,14 @@ func newAPI(deps Deps) *api {
 }
 
 // routes adds the API's addresses, each behind the scope it needs.
-func (a *api) routes(mux *router, g *guard) {
+func (a *api) routes(mux *router, g *guard, operations []Operation) {
 	scope := func(s Scope) func(*http.Request) Scope { return func(*http.Request) Scope { return s } }
 	mux.Handle("POST "+apiCalls, g.need(scope(Invalidate), a.handle(a.accept)))
 	mux.Handle("GET "+apiCalls+"/{number}", g.need(scope(signedIn), a.handle(a.show)))
 	mux.Handle("GET "+apiRoot+"openapi.json", g.need(scope(signedIn), a.handle(describe)))
-	for path, allow := range map[string]string{apiCalls: "POST", apiCalls + "/{number}": "GET, HEAD", apiRoot + "openapi.json": "GET, HEAD"} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", allow)
-			newProblem(http.StatusMethodNotAllowed, "%s is not for %s: use %s.", r.URL.Path, r.Method, allow).write(w)
-		})
-	}
+	a.operations(mux, g, operations, map[string][]string{apiCalls: {http.MethodPost}})
+	a.otherMethods(mux, apiCalls+"/{number}", []string{http.MethodGet})
+	a.otherMethods(mux, apiRoot+"openapi.json", []string{http.MethodGet})
 	mux.HandleFunc(apiRoot, func(w http.ResponseWriter, r *http.Request) {
 		newProblem(http.StatusNotFound, "Nothing is at %s: see %sopenapi.json for what there is.", r.URL.Path, apiRoot).write(w)
 	})
@@ -86,9 +92,35 @@ func (a *api) handle(do func(http.ResponseWriter, *http.Request) error) http.Han
 }
 
 func describe(w http.ResponseWriter, _ *http.Request) error {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(openAPI) // the client is gone: nobody to tell
+	whole, err := wholeAPI()
+	if err != nil {
+		return err
+	}
+	answer(w, "application/json", http.StatusOK, whole)
 	return nil
+}
+
+// wholeAPI puts both parts of the API's description together.
+var wholeAPI = sync.OnceValues(func() (whole map[string]any, _ error) {
+	var operations map[string]any
+	if err := errors.Join(json.Unmarshal(openAPI, &whole), json.Unmarshal(operationsAPI, &operations)); err != nil {
+		return nil, fmt.Errorf("read the API's description: %w", err)
+	}
+	merge(whole, operations)
+	return whole, nil
+})
+
+// merge puts the members of from into to, objects member by member.
+func merge(to, from map[string]any) {
+	for name, value := range from {
+		more, object := value.(map[string]any)
+		have, there := to[name].(map[string]any)
+		if object && there {
+			merge(have, more)
+			continue
+		}
+		to[name] = value
+	}
 }
 
 // accepted answers a call.
@@ -152,22 +184,24 @@ func (a *api) acceptCalls(w http.ResponseWriter, r *http.Request) error {
 
 // recordOnce records calls, or finds that the idempotency key has been answered.
 func (a *api) recordOnce(ctx context.Context, w http.ResponseWriter, keys []string, body []byte, calls []tasks.Invalidation) ([]int64, error) {
-	do := func() ([]int64, error) { return a.record(ctx, calls) }
 	switch len(keys) {
 	case 0:
-		return do()
+		return a.record(ctx, calls)
 	case 1:
 	default:
 		return nil, malformed("%d Idempotency-Key headers: send one.", len(keys))
 	}
-	numbers, replayed, err := a.once.once(ctx, calls[0].Actor, keys[0], body, do)
-	if err == nil && len(numbers) != len(calls) {
-		return nil, fmt.Errorf("idempotency key %q: %d numbers for %d calls", keys[0], len(numbers), len(calls))
+	kept, replayed, err := a.once.once(ctx, calls[0].Actor, keys[0], body, func() (memo, error) {
+		numbers, err := a.record(ctx, calls)
+		return memo{Numbers: numbers}, err
+	})
+	if err == nil && len(kept.Numbers) != len(calls) {
+		return nil, fmt.Errorf("idempotency key %q: %d numbers for %d calls", keys[0], len(kept.Numbers), len(calls))
 	}
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
-	return numbers, err
+	return kept.Numbers, err
 }
 
 // record records calls side by side, so that they share round trips, and returns their numbers.
@@ -196,8 +230,8 @@ func (a *api) recordOne(ctx context.Context, call tasks.Invalidation) (int64, er
 	return receipt.Number, err
 }
 
-// outcome answers what became of a call. It leaves out who asked and for what: an app's token may
-// ask for any number.
+// outcome answers what became of a call. An app's token may ask for any number: it is not told who
+// asked, and for what.
 type outcome struct {
 	Number   int64            `json:"number"`
 	Status   Stage            `json:"status"`
@@ -206,6 +240,8 @@ type outcome struct {
 	TookMS   *float64         `json:"took_ms,omitempty"` // of the removal itself, in the slowest release
 	Targets  *int             `json:"targets,omitempty"`
 	Removed  map[string]int64 `json:"removed,omitzero"` // release → entries
+	// Call is all that is known of it, for who may view.
+	Call *tasks.Applied `json:"call,omitempty"`
 }
 
 // slowest returns the longest of the durations.
@@ -235,6 +271,9 @@ func (a *api) show(w http.ResponseWriter, r *http.Request) error {
 	if stage == StageApplied {
 		took := float64(slowest(applied.Took).Microseconds()) / 1000
 		o.Applied, o.TookMS, o.Targets, o.Removed = &applied.At, &took, &applied.Targets, applied.Namespaces
+		if actorOf(r).scope.allows(View) {
+			o.Call = &applied
+		}
 	}
 	answer(w, "application/json", http.StatusOK, o)
 	return nil

@@ -1,7 +1,7 @@
 // Package web is what operators see in a browser, what monitoring reads and what app servers call:
-// the console's pages, asynq's own UI, probes, metrics and the API for
-// invalidations. It reads the rooms' records and does no work itself: actions are carried out by
-// tasks, whose progress it shows.
+// the console's pages, asynq's own UI, probes, metrics and the API. It reads the rooms' records and does
+// no work itself: actions are carried out by tasks,
+// whose progress it shows.
 //
 //	route                       scope        what
 //	GET /                       view         releases, what is served, whether a rollback is safe, lanes, health
@@ -18,6 +18,8 @@
 //	GET /metrics                view         Prometheus
 //	POST /v1/invalidations      invalidate   a call, a batch or a stream of calls
 //	GET /v1/invalidations/…     any          what became of one
+//	/v1/…                       view         operations that read: status, releases, snapshots, tasks, …
+//	/v1/…                       operate      operations that change something, or make work
 //	GET /v1/openapi.json        any          the API's description; deploy/api.md has examples
 //	/signin…, POST /signout     none         signing in and out by browser
 //	GET /assets/…               none         style sheet, script and icon
@@ -85,6 +87,16 @@
 // An Idempotency-Key spares the second record: the key is claimed in the queue Redis (SET NX, for
 // a minute), the calls are recorded, and their numbers are kept in its place for 24 h. A process
 // that dies in between leaves the claim to expire.
+//
+// # Operations
+//
+// What operators ask for over the API is handed in as [Deps.Operations]: this package holds who may ask
+// (the scope), how much they may send (4 MiB), how long it may take (half a minute, a long one a quarter of an hour) and
+// how it is answered, and does not know what is asked for. Members of the path, the query and the body become one
+// object. Work that goes on is answered with 202 and the address of its task. One that changes something is carried out
+// to its end also when its client hangs up; with an Idempotency-Key its answer is kept for 24 h, as that of a
+// recorded call is. An error is answered in its own words, for those who may view or operate, with its cause; what
+// looks like a password in it or in an answer's URLs is blotted out.
 //
 // # Not promised
 //

@@ -32,20 +32,20 @@ type idempotency struct {
 	log   *slog.Logger
 }
 
-// memo is what is kept of a request: the numbers alone, for the answer follows from them and the
-// body, which the same key must come with.
+// memo is what is kept of a request and its answer; the same key must come with the same body.
 type memo struct {
 	Body    string  `json:"body"`              // SHA-256, base64
-	Claim   string  `json:"claim,omitempty"`   // who works on it
-	Numbers []int64 `json:"numbers,omitempty"` // of its calls; none while it is under way
+	Claim   string  `json:"claim,omitempty"`   // who works on it; "" once it is answered
+	Numbers []int64 `json:"numbers,omitempty"` // of invalidations: the answer follows from them and the body
+	Reply   *reply  `json:"reply,omitempty"`   // of an operation
 }
 
 // once does what a request asks, unless one with the same key has been answered in the last 24 h:
-// then it returns that one's numbers. A failed request is not remembered. who keeps one token's
+// then it returns what was kept of that one. A failed request is not remembered. who keeps one token's
 // keys apart from another's.
-func (m *idempotency) once(ctx context.Context, who, key string, body []byte, do func() ([]int64, error)) (numbers []int64, replayed bool, err error) {
+func (m *idempotency) once(ctx context.Context, who, key string, body []byte, do func() (memo, error)) (kept memo, replayed bool, err error) {
 	if key == "" || len(key) > maxKeyBytes || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, false, malformed("Idempotency-Key %.60q: use 1 to %d visible ASCII characters, such as a UUID.", key, maxKeyBytes)
+		return memo{}, false, malformed("Idempotency-Key %.60q: use 1 to %d visible ASCII characters, such as a UUID.", key, maxKeyBytes)
 	}
 	sum := sha256.Sum256(body)
 	mine := memo{Body: base64.RawStdEncoding.EncodeToString(sum[:]), Claim: rand.Text()}
@@ -53,18 +53,19 @@ func (m *idempotency) once(ctx context.Context, who, key string, body []byte, do
 	before, err := m.claim(ctx, name, mine)
 	switch {
 	case err != nil:
-		return nil, false, fmt.Errorf("claim idempotency key: %w", err)
+		return memo{}, false, fmt.Errorf("claim idempotency key: %w", err)
 	case before.Claim == mine.Claim:
 	case before.Body != mine.Body:
-		return nil, false, invalid("Idempotency-Key %q came with another body in the last 24 hours: take a new key for a new request.", key)
-	case len(before.Numbers) == 0:
-		return nil, false, later(http.StatusConflict, time.Second, "The first request with Idempotency-Key %q is still under way: ask again in a second.", key)
+		return memo{}, false, invalid("Idempotency-Key %q came with another body in the last 24 hours: take a new key for a new request.", key)
+	case before.Claim != "":
+		return memo{}, false, later(http.StatusConflict, time.Second, "The first request with Idempotency-Key %q is still under way: ask again in a second.", key)
 	default:
-		return before.Numbers, true, nil
+		return before, true, nil
 	}
-	numbers, err = do()
-	m.settle(ctx, name, memo{Body: mine.Body, Numbers: numbers}, err == nil)
-	return numbers, false, err
+	kept, err = do()
+	kept.Body = mine.Body
+	m.settle(ctx, name, kept, err == nil)
+	return kept, false, err
 }
 
 // claim returns what holds the key from now on: mine, or what came before it. Where the reply of a

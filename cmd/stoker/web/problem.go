@@ -20,6 +20,7 @@ type problem struct {
 	Detail   string `json:"detail"`
 	Line     int    `json:"line,omitempty"`     // of a stream, from 1
 	Recorded *int   `json:"recorded,omitempty"` // calls of a stream that are recorded all the same
+	Cause    string `json:"cause,omitempty"`    // of an operation's error: invalid, not found, refused or not fresh
 	retry    time.Duration
 }
 

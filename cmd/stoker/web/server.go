@@ -105,6 +105,8 @@ type Deps struct {
 	Reads Reads
 	// Operator carries out what people ask for; nil means that the pages only show.
 	Operator Operator
+	// Operations are what the API serves beside invalidations.
+	Operations []Operation
 	// Collectors are served beside the console's own metrics.
 	Collectors []prometheus.Collector
 	Log        *slog.Logger
@@ -213,7 +215,7 @@ func (s *Server) routes() (http.Handler, error) {
 	s.actionRoutes(mux)
 	mux.Handle("GET /metrics", s.guard.need(view, s.metrics()))
 	mux.Handle(queuesRoot+"/", s.guard.need(byMethod, http.HandlerFunc(queues)))
-	newAPI(s.deps).routes(mux, s.guard)
+	newAPI(s.deps).routes(mux, s.guard, s.deps.Operations)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /readyz", newProbe(s.deps.Queue, s.deps.Cache))
 	s.patterns = mux.patterns
