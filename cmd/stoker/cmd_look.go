@@ -233,7 +233,7 @@ when a check fails; warnings and what could not be asked do not count.`,
 			if err != nil {
 				return err
 			}
-			r, err := wire(set, c.log(slog.LevelError))
+			r, err := wire(set, c.log(slog.LevelError), c.traces)
 			if err != nil {
 				return err
 			}

@@ -75,7 +75,7 @@ func (c *cli) checkPlan(ctx context.Context, file, release string) error {
 	if err != nil {
 		return err
 	}
-	r, err := wire(set, c.log(slog.LevelError))
+	r, err := wire(set, c.log(slog.LevelError), c.traces)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (c *cli) webCommand() *cobra.Command {
 func (c *cli) process(name, short, long string, do func(*rooms, context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Long: short + ".\n\n" + long, Example: "  stoker " + name,
-		Args: args(cobra.NoArgs),
+		Args: args(cobra.NoArgs), Annotations: map[string]string{runsOn: "true"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.serve(cmd.Context(), func(r *rooms) error { return do(r, cmd.Context()) })
 		},
@@ -71,7 +71,8 @@ func (r *rooms) runScheduler(ctx context.Context) error {
 			_, err := r.client.WarmAs(ctx, run, req)
 			return err
 		},
-		Log: r.logger,
+		Tracer: r.traces.Tracer(),
+		Log:    r.logger,
 	})
 	if err != nil {
 		return err
@@ -121,6 +122,7 @@ func (r *rooms) web() (*web.Server, error) {
 		Invalidate: r.client.Invalidate,
 		Operator:   consoleOperator{r},
 		Braked:     r.braked,
+		Trace:      r.traces.Handler,
 		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
 		Applied:    r.outcome,
 	}, r.set.Web)

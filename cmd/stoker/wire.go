@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alphanode/stoker/cmd/stoker/tracing"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/governor/throttle"
@@ -33,6 +34,7 @@ import (
 type rooms struct {
 	set    *settings
 	logger *slog.Logger
+	traces *tracing.Tracing // nil: off
 
 	queue, cache redis.UniversalClient
 	keys         tasks.Keys
@@ -70,7 +72,7 @@ func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error
 	if err != nil {
 		return err
 	}
-	r, err := wire(set, c.log(level))
+	r, err := wire(set, c.log(level), c.traces)
 	if err != nil {
 		return err
 	}
@@ -82,7 +84,7 @@ func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error
 }
 
 // wire connects to the Redises that the settings name and makes every room. Nothing is dialled.
-func wire(set *settings, logger *slog.Logger) (*rooms, error) {
+func wire(set *settings, logger *slog.Logger, traces *tracing.Tracing) (*rooms, error) {
 	redis.SetLogger(redisLog{logger}) // its own would write to stderr past ours
 	queue, err := tasks.Connect("STOKER_REDIS_URL", set.Tasks.RedisURL)
 	if err != nil {
@@ -94,7 +96,11 @@ func wire(set *settings, logger *slog.Logger) (*rooms, error) {
 			return nil, errors.Join(err, queue.Close())
 		}
 	}
-	r := &rooms{set: set, logger: logger, queue: queue, cache: cache, keys: set.Tasks.Keys()}
+	traces.Redis(queue)
+	if cache != queue {
+		traces.Redis(cache)
+	}
+	r := &rooms{set: set, logger: logger, traces: traces, queue: queue, cache: cache, keys: set.Tasks.Keys()}
 	if err := r.make(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -116,6 +122,7 @@ func (r *rooms) make() (err error) {
 	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting, Publish: r.publish})
 	r.ns = namespace.New(r.cache, r.tmpl, r.keys, r.pacer)
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
+	r.applier.Tracer = r.traces.Tracer()
 	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
 		_, err := r.client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
 		return err
@@ -132,7 +139,7 @@ func (r *rooms) make() (err error) {
 	origins := origin.New(r.set.Origin, origin.Deps{Share: origin.Shared{Queue: r.queue, Keys: r.keys, Worker: rand.Text()}, Brake: r.brake})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
-		Cache: r.ns, Tasks: r.client, Version: version, Origins: origins, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
+		Cache: r.ns, Tasks: r.client, Version: version, Origins: origins, Around: r.traces.Transport, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
 		Failed: func(ctx context.Context, id string, c warm.Certificate) error {
 			return r.monitor.CertificateFailed(ctx, id, c.Run, string(c.Verdict), c.Reasons)
 		},
@@ -334,6 +341,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 		Refresh: r.refresh,
 		Witness: r.log,
 		Lookout: r.applier,
+		Tracer:  r.traces.Tracer(),
 		Log:     r.logger,
 	})
 }

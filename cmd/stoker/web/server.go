@@ -103,6 +103,8 @@ type Deps struct {
 	Braked func(ctx context.Context) ([]string, error)
 	// Operator carries out what people ask for; nil means that the pages only show.
 	Operator Operator
+	// Trace makes a span of each request that next serves; nil: nothing does.
+	Trace func(next http.Handler) http.Handler
 	// Collectors are served beside the console's own metrics.
 	Collectors []prometheus.Collector
 	Log        *slog.Logger
@@ -159,6 +161,7 @@ func New(deps Deps, cfg Config) (*Server, error) {
 		limits: usualPatience,
 	}
 	guard.signIn = s.askToSignIn
+	guard.trace = deps.Trace
 	routes, err := s.routes()
 	if err != nil {
 		return nil, err
