@@ -16,6 +16,8 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 )
 
 func (c *cli) workerCommand() *cobra.Command {
@@ -123,8 +125,11 @@ func (r *rooms) web() (*web.Server, error) {
 		Operator:   consoleOperator{r},
 		Braked:     r.braked,
 		Trace:      r.traces.Handler,
-		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
-		Applied:    r.outcome,
+		Collectors: []prometheus.Collector{
+			throttle.Collector{Reports: r.reports()}, origin.Collector{Reports: r.origins()},
+			warm.Collector{Queue: r.queue, Keys: r.keys, Live: r.ledger.Live},
+		},
+		Applied: r.outcome,
 	}, r.set.Web)
 }
 

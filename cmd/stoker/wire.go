@@ -136,7 +136,7 @@ func (r *rooms) make() (err error) {
 		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Governor.Headroom(),
 		Scratches: restore.Scratches{Queue: r.queue, Keys: r.keys},
 	})
-	origins := origin.New(r.set.Origin, origin.Deps{Share: origin.Shared{Queue: r.queue, Keys: r.keys, Worker: rand.Text()}, Brake: r.brake})
+	origins := origin.New(r.set.Origin, origin.Deps{Share: origin.Shared{Queue: r.queue, Keys: r.keys, Worker: rand.Text()}, Brake: r.brake, Publish: r.publishOrigin})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
 		Cache: r.ns, Tasks: r.client, Version: version, Origins: origins, Around: r.traces.Transport, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
@@ -210,6 +210,15 @@ func (r *rooms) publish(ctx context.Context, report throttle.Report) error {
 	}
 	return r.reports().Put(ctx, report)
 }
+
+// publishOrigin lets others see how this process's limiter of an origin stands.
+func (r *rooms) publishOrigin(ctx context.Context, report origin.Report) error {
+	report.Worker = throttle.Worker()
+	return r.origins().Put(ctx, report)
+}
+
+// origins are the reports of every process's limiters.
+func (r *rooms) origins() origin.Reports { return origin.Reports{Queue: r.queue, Keys: r.keys} }
 
 // reports are those of every process's work.
 func (r *rooms) reports() throttle.Reports { return throttle.Reports{Queue: r.queue, Keys: r.keys} }

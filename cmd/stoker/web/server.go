@@ -172,11 +172,11 @@ func New(deps Deps, cfg Config) (*Server, error) {
 
 // routes puts every address behind the scope it needs.
 func (s *Server) routes() (http.Handler, error) {
-	readOnly, err := newQueuesUI(s.deps.Queue, true)
+	readOnly, err := newQueuesUI(s.deps.Queue, s.cfg.PrometheusURL, true)
 	if err != nil {
 		return nil, err
 	}
-	full, err := newQueuesUI(s.deps.Queue, false)
+	full, err := newQueuesUI(s.deps.Queue, s.cfg.PrometheusURL, false)
 	if err != nil {
 		return nil, err
 	}
