@@ -61,6 +61,7 @@ func newTold(t *testing.T) *toldSite {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.parents[r.Header.Get("traceparent")] = true
+		w.Header().Set("X-Cache", "HIT")
 		w.Header().Set("X-Release", r.Header.Get("X-Release"))
 		fmt.Fprintf(w, "page %s", r.URL.Path)
 	}))

@@ -176,12 +176,16 @@ func (r row) warmth() (found []prometheus.Metric) {
 	return found
 }
 
-// seen is the release's last measurement: a look of its watch, else its baseline.
+// seen is the release's last measurement that tells of its cache: a look of its watch, else its baseline.
 func (r row) seen() (last measured) {
-	_, _ = r.Doc(release.DocBaseline, &last)
-	if r.Watch != nil && len(r.Watch.Looks) > 0 {
-		last = r.Watch.Looks[len(r.Watch.Looks)-1]
+	if r.Watch != nil {
+		for _, look := range slices.Backward(r.Watch.Looks) {
+			if look.CacheReported > 0 {
+				return look
+			}
+		}
 	}
+	_, _ = r.Doc(release.DocBaseline, &last)
 	return last
 }
 
