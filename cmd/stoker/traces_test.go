@@ -152,6 +152,37 @@ sources:
 	t.Logf("\n%s\n%s", c.Tree(root.Trace), c.Tree(script1.Trace))
 }
 
+// TestTracedByHTTP: a call from an app in any language, which names its span, is a part of that trace.
+func TestTracedByHTTP(t *testing.T) {
+	t.Parallel()
+	c := collectortest.Start(t)
+	in := newInstall(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_BSP_SCHEDULE_DELAY=3600000")
+	web := in.start("web")
+	r, err := http.NewRequest("POST", "http://"+web.address()+"/v1/invalidations?token="+canary, strings.NewReader(`{"targets": [{"key": "`+canary+`"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	web.end(syscall.SIGTERM)
+	page := collectortest.Span{Name: "the page", ID: "b7ad6b7169203331", Trace: "0af7651916cd43dd8448eb211c80319c"}
+	route := c.Under(page, "POST /v1/invalidations")
+	c.Under(c.Under(route, "invalidate site"), "enqueue cache:invalidate")
+	for _, s := range c.Spans() {
+		if s.Service != "stoker-web" || strings.Contains(s.Text, canary) {
+			t.Errorf("%s of %s: %s", s.Name, s.Service, s.Text)
+		}
+	}
+}
+
 // TestCollectorsHoldNothingUp: work is done, commands end and the worker drains while one collector says nothing
 // and another is not there.
 func TestCollectorsHoldNothingUp(t *testing.T) {

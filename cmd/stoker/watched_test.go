@@ -95,14 +95,7 @@ func TestWatched(t *testing.T) {
 	s.start("worker")
 	s.start("scheduler")
 	web := s.start("web")
-	address := ""
-	redistest.Eventually(t, "the console to listen", func() bool {
-		m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(web.text())
-		if m != nil {
-			address = m[1]
-		}
-		return m != nil
-	})
+	address := web.address()
 	prometheus.Scrape(t, address, "")
 	s.must("release", "create", "r1")
 	s.must("warm", "r1", "--wait")
@@ -162,6 +155,19 @@ func TestWatched(t *testing.T) {
 			t.Errorf("no answer to %s", query)
 		}
 	}
+}
+
+// address is where a console listens.
+func (p *process) address() (addr string) {
+	p.t.Helper()
+	redistest.Eventually(p.t, "the console to listen", func() bool {
+		m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(p.text())
+		if m != nil {
+			addr = m[1]
+		}
+		return m != nil
+	})
+	return addr
 }
 
 // restful reports whether a query has no answer while all is well: a comparison, an absence, a change, or what
