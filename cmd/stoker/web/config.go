@@ -57,9 +57,12 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	for setting, address := range map[string]string{"STOKER_WEB_URL": c.WebURL, "STOKER_WEB_OIDC_ISSUER": c.WebOIDCIssuer, "STOKER_PROMETHEUS_URL": c.PrometheusURL} {
-		u, err := url.Parse(address)
-		if address != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
-			errs = append(errs, fmt.Errorf("%w: address %q: use https://host, without a name or password (%s)", tasks.ErrInvalid, address, setting))
+		switch u, err := url.Parse(address); {
+		case address == "":
+		case err != nil: // it is not shown: a character in a password is the usual reason
+			errs = append(errs, fmt.Errorf("%w: %s is no address: use http://host or https://host, without a name or password", tasks.ErrInvalid, setting))
+		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil:
+			errs = append(errs, fmt.Errorf("%w: address %q: use http://host or https://host, without a name or password (%s)", tasks.ErrInvalid, u.Redacted(), setting))
 		}
 	}
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,9 +12,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
 )
 
@@ -163,5 +166,15 @@ func TestQueuesMetricsBounded(t *testing.T) {
 	under.Wait()
 	if code := ask(context.Background()); code != 200 {
 		t.Errorf("afterwards: %d", code)
+	}
+}
+
+// TestPrometheusAddress: one that cannot work is refused, and its password is not repeated.
+func TestPrometheusAddress(t *testing.T) {
+	for _, address := range []string{"prometheus:9090", "http://", "ftp://h", "http://ann:hunter2@h:9090", "http://ann:hun%zzhunter2@h"} {
+		err := Config{WebAddr: "127.0.0.1:0", WebSession: time.Hour, PrometheusURL: address}.Validate()
+		if !errors.Is(err, tasks.ErrInvalid) || !strings.Contains(err.Error(), "STOKER_PROMETHEUS_URL") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", address, err)
+		}
 	}
 }
