@@ -164,9 +164,11 @@ func TestUsage(t *testing.T) {
 func TestEstimate(t *testing.T) {
 	f := on(t, redistest.Start(t).Client)
 	fill := func(release, family string, n int) {
-		const script = `for i = 1, ARGV[2] do redis.call('SET', ARGV[1] .. i, string.rep('x', 100)) end return 1`
-		if err := f.rdb.Eval(t.Context(), script, nil, f.tmpl.Key(release, family), n).Err(); err != nil {
-			t.Fatal(err)
+		const step, script = 5_000, `for i = ARGV[2] + 1, ARGV[3] do redis.call('SET', ARGV[1] .. i, string.rep('x', 100)) end return 1`
+		for from := 0; from < n; from += step {
+			if err := f.rdb.Eval(t.Context(), script, nil, f.tmpl.Key(release, family), from, from+step).Err(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	estimate := func(families ...string) namespace.Usage {
