@@ -145,6 +145,7 @@ func (r *rooms) web() (*web.Server, error) {
 			return web.Readiness{Ready: ok, To: to, Reason: why, Takes: web.FlipTakes}, nil
 		},
 		Invalidate: r.client.Invalidate,
+		Reads:      r.consoleReads(),
 		Operator:   consoleOperator{r},
 		Braked:     r.braked,
 		Trace:      r.traces.Handler,
