@@ -74,7 +74,7 @@ build: ## one static binary in ./bin
 
 # The tests run against real servers and a real browser; install from the system's packages
 # what is missing. gcc is for the race detector. Without Python's redis, PHP or Ruby, the tests of the
-# port and of the examples in that language are skipped.
+# port and of the examples in that language are skipped; without Prometheus, those that ask it.
 tools:
 	@missing=""; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -86,6 +86,7 @@ tools:
 	  /usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$$missing python3-redis"; \
 	  command -v php >/dev/null || missing="$$missing php-cli"; \
 	  command -v ruby >/dev/null || missing="$$missing ruby"; \
+	  command -v prometheus >/dev/null || missing="$$missing prometheus"; \
 	fi; \
 	if [ -n "$$missing" ]; then \
 	  if ! command -v apt-get >/dev/null; then echo "install these first:$$missing"; exit 1; fi; \

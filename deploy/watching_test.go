@@ -2,24 +2,34 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/alphanode/stoker/cmd/stoker/web"
+	"github.com/alphanode/stoker/worker/governor/throttle"
+	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 )
 
 const (
-	rules       = "prometheus/rules.yaml"
-	rulesTest   = "prometheus/rules_test.yaml"
-	dashboard   = "grafana/stoker.json"
-	runbooks    = "runbooks.md"
-	runbookRoot = "https://github.com/alphanode/stoker/blob/main/deploy/runbooks.md#"
+	rules        = "prometheus/rules.yaml"
+	rulesTest    = "prometheus/rules_test.yaml"
+	dashboard    = "grafana/stoker.json"
+	metricsTable = "metrics.md"
+	runbooks     = "runbooks.md"
+	runbookRoot  = "https://github.com/alphanode/stoker/blob/main/deploy/runbooks.md#"
 )
 
 type ruleFile struct {
@@ -51,28 +61,85 @@ func anchors(markdown string) []string {
 	return all
 }
 
-// metrics returns the names of what stoker tells Prometheus.
-func metrics(t *testing.T) []string {
+// metric is one that stoker tells Prometheus.
+type metric struct{ name, labels, help string }
+
+// metrics returns them, by name.
+func metrics(t *testing.T) []metric {
 	t.Helper()
-	all := []string{"up"}
-	for path, prefix := range map[string]string{"../cmd/stoker/web/metrics.go": "stoker_", "../worker/governor/throttle/metrics.go": "stoker_work_"} {
-		found := regexp.MustCompile(`desc\("([a-z_]+)"`).FindAllStringSubmatch(read(t, path), -1)
-		if len(found) == 0 {
-			t.Fatalf("no metrics in %s: does the pattern still fit?", path)
+	described := make(chan *prometheus.Desc)
+	go func() {
+		defer close(described)
+		web.Describe(described)
+		throttle.Collector{}.Describe(described)
+		origin.Collector{}.Describe(described)
+		warm.Collector{}.Describe(described)
+	}()
+	var all []metric
+	for d := range described {
+		m := description.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("unknown form of a description: %s", d)
 		}
-		for _, m := range found {
-			all = append(all, prefix+m[1])
+		help, err := strconv.Unquote(m[2])
+		if err != nil {
+			t.Fatal(err)
 		}
+		all = append(all, metric{m[1], strings.ReplaceAll(m[3], ",", ", "), help})
 	}
+	slices.SortFunc(all, func(a, b metric) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
-var metricName = regexp.MustCompile(`\bstoker_[a-z_]+|\bup\b`)
+var description = regexp.MustCompile(`^Desc\{fqName: "([a-z_]+)", help: (".*"), unit: "", constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
+
+// metricNames returns the names that a query may hold.
+func metricNames(t *testing.T) []string {
+	t.Helper()
+	names := []string{"up"}
+	for _, m := range metrics(t) {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+var update = flag.Bool("update", false, "rewrite the table of metrics")
+
+// TestMetricsTable: the document lists what there is, in the code's own words.
+func TestMetricsTable(t *testing.T) {
+	const begin, end = "<!-- metrics -->\n", "<!-- /metrics -->"
+	table := begin + "| metric | labels | tells |\n|---|---|---|\n"
+	for _, m := range metrics(t) {
+		labels := ""
+		if m.labels != "" {
+			labels = "`" + strings.ReplaceAll(m.labels, ", ", "`, `") + "`"
+		}
+		table += fmt.Sprintf("| `%s` | %s | %s |\n", m.name, labels, m.help)
+	}
+	text := read(t, metricsTable)
+	before, rest, ok := strings.Cut(text, begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", metricsTable)
+	}
+	want := before + table + end + after
+	if *update {
+		if err := os.WriteFile(metricsTable, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Errorf("%s is not what the code tells (-want +got); rewrite it with -update:\n%s", metricsTable, diff)
+	}
+}
+
+var metricName = regexp.MustCompile(`\b(?:stoker|asynq)_[a-z_]+|\bup\b`)
 
 // TestAlerts: each alert asks for metrics that there are, leads to a runbook that there is, and has a test
 // in which it fires and one in which it does not.
 func TestAlerts(t *testing.T) {
-	known, places := metrics(t), anchors(read(t, runbooks))
+	known, places := metricNames(t), anchors(read(t, runbooks))
 	tests := readYAML[struct {
 		Tests []struct {
 			Name   string `yaml:"name"`
@@ -160,7 +227,7 @@ func TestDashboard(t *testing.T) {
 	if err := json.Unmarshal([]byte(read(t, dashboard)), &board); err != nil {
 		t.Fatal(err)
 	}
-	known := metrics(t)
+	known := metricNames(t)
 	ids := map[int]bool{}
 	var asRules strings.Builder
 	asRules.WriteString("groups:\n  - name: dashboard\n    rules:\n")

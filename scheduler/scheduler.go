@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/alphanode/stoker/tasks"
 )
@@ -43,8 +44,9 @@ type Deps struct {
 	Client Client
 	// Warm starts the warm run with that ID. Starting one that exists already does nothing.
 	// nil: entries that warm are refused.
-	Warm func(ctx context.Context, run string, r tasks.WarmRequest) error
-	Log  *slog.Logger
+	Warm   func(ctx context.Context, run string, r tasks.WarmRequest) error
+	Tracer trace.Tracer // nil: ticks make no spans
+	Log    *slog.Logger
 }
 
 // Scheduler enqueues the tasks of a schedule. Make one with [New]; it can be started once.
@@ -217,6 +219,11 @@ func (s *Scheduler) fire(ctx context.Context, e Entry, tick time.Time) error {
 	last, known, err := s.ticks.last(ctx, e.Name)
 	if err != nil || known && !last.Before(tick) {
 		return err
+	}
+	if s.deps.Tracer != nil {
+		var span trace.Span
+		ctx, span = s.deps.Tracer.Start(ctx, "tick "+e.Name)
+		defer span.End()
 	}
 	id, err := s.enqueue(ctx, e, tick)
 	switch {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Client is what app servers, the command line and the console use: it records invalidations,
@@ -105,7 +107,10 @@ func (c *Client) Invalidate(ctx context.Context, call Invalidation) (Receipt, er
 	if err := call.Validate(); err != nil {
 		return Receipt{}, fmt.Errorf("invalidate: %w", err)
 	}
+	ctx, span := startSpan(ctx, trace.SpanKindInternal, "invalidate", c.cfg.App)
+	call.Trace = traceOf(ctx)
 	number, err := c.commits.submit(ctx, call)
+	endSpan(span, err)
 	return Receipt{number}, err
 }
 
@@ -113,15 +118,15 @@ func (c *Client) Invalidate(ctx context.Context, call Invalidation) (Receipt, er
 const commitTimeout = 10 * time.Second
 
 // record is the committer's first stage: one record for a group of calls.
-func (c *Client) record(calls []Invalidation) (int64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+func (c *Client) record(g *group) (int64, error) {
+	ctx, cancel := context.WithTimeout(tracedContext(g), commitTimeout)
 	defer cancel()
-	return c.journal.Record(ctx, Record{ID: rand.Text(), Calls: calls})
+	return c.journal.Record(ctx, Record{ID: rand.Text(), Calls: g.calls})
 }
 
 // announce is the committer's second stage: one task for some records.
 func (c *Client) announce(groups []*group) error {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(tracedContext(groups...), commitTimeout)
 	defer cancel()
 	task := Invalidate{Numbers: make([]int64, len(groups))}
 	for i, g := range groups {
@@ -173,7 +178,7 @@ var taskOptions = map[Lane][]asynq.Option{
 // Enqueue puts a task into its lane and returns its ID: a fresh one unless opts set it. An ID
 // in use already counts as success: it was made by an earlier try whose reply was lost, or by
 // another process for the same work.
-func (c *Client) Enqueue(ctx context.Context, p Payload, opts ...asynq.Option) (string, error) {
+func (c *Client) Enqueue(ctx context.Context, p Payload, opts ...asynq.Option) (taskID string, err error) {
 	lane, err := LaneOf(p.TaskType())
 	if err != nil {
 		return "", err
@@ -190,9 +195,16 @@ func (c *Client) Enqueue(ctx context.Context, p Payload, opts ...asynq.Option) (
 			id = o.Value().(string)
 		}
 	}
+	ctx, span := startSpan(ctx, trace.SpanKindProducer, "enqueue", p.TaskType())
+	if span != nil {
+		span.SetAttributes(attribute.String("messaging.system", "asynq"), attribute.String("messaging.destination.name", lane.Queue(c.cfg.App)),
+			attribute.String("messaging.message.id", id))
+		defer func() { endSpan(span, err) }()
+	}
 	// One more try under the same ID, which cannot enqueue twice.
+	task := asynq.NewTaskWithHeaders(p.TaskType(), body, traceHeaders(ctx))
 	for try := 0; ; try++ {
-		_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(p.TaskType(), body), all...)
+		_, err = c.asynq.EnqueueContext(ctx, task, all...)
 		switch {
 		case err == nil, errors.Is(err, asynq.ErrTaskIDConflict):
 			return id, nil

@@ -4,16 +4,30 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // group collects the calls that one record will carry.
 type group struct {
 	calls   []Invalidation
 	targets int
+	span    trace.Span    // of its first call that is traced; nil without one
 	bulky   bool          // a call with a prefix, alone in its record: it must not hold up others
 	done    chan struct{} // closed when number and err are set
 	number  int64         // of the first call; the others' follow
 	err     error
+}
+
+// tracedContext is what groups are recorded and enqueued in: a part of the first call's trace that
+// has one.
+func tracedContext(groups ...*group) context.Context {
+	for _, g := range groups {
+		if g.span != nil {
+			return trace.ContextWithSpan(context.Background(), g.span)
+		}
+	}
+	return context.Background()
 }
 
 // committer is the group commit, in two stages that run side by side: a record for a group of
@@ -21,7 +35,7 @@ type group struct {
 // is under way share the next one, and records that are made while a task is being enqueued
 // share the next one. Nothing waits for company: whoever comes first starts a round trip at once.
 type committer struct {
-	record  func([]Invalidation) (number int64, err error)
+	record  func(*group) (number int64, err error)
 	enqueue func([]*group) error
 	limit   int // targets that may wait
 
@@ -65,6 +79,9 @@ func (c *committer) join(ctx context.Context, call Invalidation) (*group, int, e
 	c.targets += n
 	g := c.open(n, call.bulky())
 	g.calls = append(g.calls, call)
+	if call.Trace != "" && g.span == nil {
+		g.span = trace.SpanFromContext(ctx)
+	}
 	g.targets += n
 	if !c.recording {
 		c.recording = true
@@ -96,7 +113,7 @@ func (c *committer) runRecords() {
 		g := c.waiting[0]
 		c.waiting = c.waiting[1:]
 		c.mu.Unlock()
-		if g.number, g.err = c.record(g.calls); g.err != nil {
+		if g.number, g.err = c.record(g); g.err != nil {
 			c.finish([]*group{g})
 			continue
 		}

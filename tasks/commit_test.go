@@ -26,14 +26,14 @@ func newServer() *server {
 	return &server{held: make(chan struct{}, 1000), letGo: make(chan struct{}, 1000)}
 }
 
-func (s *server) record(calls []Invalidation) (int64, error) {
+func (s *server) record(g *group) (int64, error) {
 	s.held <- struct{}{}
 	<-s.letGo
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.records = append(s.records, calls)
+	s.records = append(s.records, g.calls)
 	first := s.last + 1
-	s.last += int64(len(calls))
+	s.last += int64(len(g.calls))
 	return first, nil
 }
 

@@ -36,6 +36,12 @@
 // companion out keeps the promise too; its entries are also removed by tags that they once had.
 // To give an entry one more tag, put it again: listing it is not enough.
 //
+// # Traces
+//
+// A call whose context holds an OpenTelemetry span that is recorded has spans below it, made by that
+// span's own provider, and the workers go on with the trace: its W3C traceparent travels in the task's
+// headers and, with each invalidation, in the record. Without one, calls cost a look at the context.
+//
 // # Not promised
 //
 // A value may be visible for one round trip between (4) and (5) although an invalidation has just

@@ -95,6 +95,9 @@ func (k Keys) Runs(release string) string { return k.prefix + "runs:" + release 
 // w:<worker> → its lease on a part of the ceilings.
 func (k Keys) Origin(name string) string { return k.prefix + "origin:" + name }
 
+// Origins is a HASH: a process and an origin → how its limiter there stood last, as JSON; it expires.
+func (k Keys) Origins() string { return k.prefix + "origins" }
+
 // Dirty is a HASH: a key of the release that is to be refreshed → the number of the invalidation that
 // last removed it.
 func (k Keys) Dirty(release string) string { return k.prefix + "dirty:" + release }

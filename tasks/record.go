@@ -12,6 +12,8 @@ type Invalidation struct {
 	Targets []Target `json:"targets"`
 	// Refresh has what is removed reloaded from the sources of each live release's plan.
 	Refresh bool `json:"refresh,omitempty"`
+	// Trace names the span that the call was made in, as a W3C traceparent; [Client.Invalidate] sets it.
+	Trace string `json:"-"`
 	By
 }
 
@@ -62,6 +64,7 @@ type callWire struct {
 	By      int      `json:"by"` // index in the record's By
 	Targets []string `json:"targets"`
 	Refresh bool     `json:"refresh,omitempty"`
+	Trace   string   `json:"trace,omitempty"` // a W3C traceparent
 }
 
 // Encode returns the record as the log keeps it.
@@ -69,7 +72,7 @@ func (r Record) Encode() ([]byte, error) {
 	w := recordWire{V: Records.For(1), ID: r.ID, Calls: make([]callWire, len(r.Calls))}
 	known := map[By]int{}
 	for i, c := range r.Calls {
-		w.Calls[i] = callWire{indexOf(&w.By, known, c.By), encodeTargets(c.Targets), c.Refresh}
+		w.Calls[i] = callWire{indexOf(&w.By, known, c.By), encodeTargets(c.Targets), c.Refresh, c.Trace}
 	}
 	return json.Marshal(w)
 }
@@ -108,7 +111,7 @@ func DecodeRecord(body string) (Record, error) {
 		if err != nil {
 			return Record{}, fmt.Errorf("read record: call %d: %w", i, err)
 		}
-		r.Calls[i] = Invalidation{Targets: targets, Refresh: c.Refresh, By: w.By[c.By]}
+		r.Calls[i] = Invalidation{Targets: targets, Refresh: c.Refresh, Trace: c.Trace, By: w.By[c.By]}
 	}
 	return r, nil
 }

@@ -62,7 +62,9 @@ func (r runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	defer r.w.running.Done()
 	id, _ := asynq.GetTaskID(ctx)
 	begun := time.Now()
-	err := r.run(ctx, id, t)
+	traced, end := r.traced(ctx, id, t)
+	err := r.run(traced, id, t)
+	end(err)
 	if verdictOf(err) == leave {
 		err = left{err, r.w.left.add(id)}
 	}

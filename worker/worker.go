@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/alphanode/stoker/tasks"
 )
@@ -36,6 +37,7 @@ type Deps struct {
 	Refresh  RefreshSweeper // nil: this worker refreshes only what it has tasks for
 	Witness  Witness        // nil: this worker does not look for losses of the log
 	Lookout  Lookout        // nil: this worker does not look for failovers of the cache Redis
+	Tracer   trace.Tracer   // nil: tasks make no spans
 	Log      *slog.Logger
 }
 

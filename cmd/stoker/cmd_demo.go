@@ -34,8 +34,9 @@ says what visitors of both saw.
 Uses a redis-server of its own when one is on the PATH, an embedded one otherwise; or the
 Redises that STOKER_REDIS_URL and STOKER_CACHE_URL name, where it deletes and writes keys and
 queues of the app "demo" only.`,
-		Example: "  stoker demo\n  stoker demo --exit\n  stoker demo --exit --articles articles.jsonl.gz --events events.jsonl.gz",
-		Args:    args(cobra.NoArgs),
+		Annotations: map[string]string{runsOn: "true"},
+		Example:     "  stoker demo\n  stoker demo --exit\n  stoker demo --exit --articles articles.jsonl.gz --events events.jsonl.gz",
+		Args:        args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.Validate(); err != nil {
 				return err
@@ -66,7 +67,7 @@ func (c *cli) runDemo(ctx context.Context, o demo.Options, exit bool) (err error
 	}
 	defer os.RemoveAll(set.Snapshot.SnapshotURL[len("file://"):])
 	logger := slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	r, err := wire(set, logger)
+	r, err := wire(set, logger, c.traces)
 	if err != nil {
 		return err
 	}
@@ -204,8 +205,9 @@ func (c *cli) devCommand() *cobra.Command {
 		Short: "Run worker, scheduler and console in one process, for one's own site",
 		Long: `Run everything in one process. Without STOKER_REDIS_URL it starts a Redis of its own, which
 forgets everything when it ends.`,
-		Example: "  STOKER_APP=blog stoker dev",
-		Args:    args(cobra.NoArgs),
+		Annotations: map[string]string{runsOn: "true"},
+		Example:     "  STOKER_APP=blog stoker dev",
+		Args:        args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := here("dev"); err != nil {
 				return err

@@ -17,6 +17,8 @@ import (
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/governor/throttle"
 	"github.com/alphanode/stoker/worker/health"
+	"github.com/alphanode/stoker/worker/warm"
+	"github.com/alphanode/stoker/worker/warm/origin"
 )
 
 func (c *cli) workerCommand() *cobra.Command {
@@ -38,7 +40,7 @@ func (c *cli) webCommand() *cobra.Command {
 func (c *cli) process(name, short, long string, do func(*rooms, context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Long: short + ".\n\n" + long, Example: "  stoker " + name,
-		Args: args(cobra.NoArgs),
+		Args: args(cobra.NoArgs), Annotations: map[string]string{runsOn: "true"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.serve(name, func(r *rooms) error { return do(r, cmd.Context()) })
 		},
@@ -90,7 +92,8 @@ func (r *rooms) runScheduler(ctx context.Context) error {
 			_, err := r.client.WarmAs(ctx, run, req)
 			return err
 		},
-		Log: r.logger,
+		Tracer: r.traces.Tracer(),
+		Log:    r.logger,
 	})
 	if err != nil {
 		return err
@@ -169,8 +172,12 @@ func (r *rooms) web() (*web.Server, error) {
 		Operator:   consoleOperator{r},
 		Operations: r.served(),
 		Braked:     r.braked,
-		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},
-		Applied:    r.outcome,
+		Trace:      r.traces.Handler,
+		Collectors: []prometheus.Collector{
+			throttle.Collector{Reports: r.reports()}, origin.Collector{Reports: r.origins()},
+			warm.Collector{Queue: r.queue, Keys: r.keys, Live: r.ledger.Live},
+		},
+		Applied: r.outcome,
 	}, r.set.Web)
 }
 

@@ -152,7 +152,7 @@ func (c *cli) ported(ctx context.Context, ping bool, do func(port) error) error 
 	if err != nil {
 		return err
 	}
-	r, err := wire(set, c.log(slog.LevelError))
+	r, err := wire(set, c.log(slog.LevelError), c.traces)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (in *install) serveAPI() string {
 	if err != nil {
 		in.Fatal(err)
 	}
-	r, err := wire(set, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := wire(set, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
 	if err != nil {
 		in.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/alphanode/stoker/cmd/stoker/tracing"
 	"github.com/alphanode/stoker/tasks"
 )
 
@@ -69,6 +70,8 @@ type cli struct {
 	out, err io.Writer
 	json     bool
 	reason   string
+	traces   *tracing.Tracing // nil: off
+	ended    func(error)      // ends the command's span; nil for one that runs on, and where tracing is off
 }
 
 // run carries out one command line and returns its exit code.
@@ -80,6 +83,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	c.endTrace(err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "stoker: interrupted")
@@ -103,6 +107,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by a guard, 4 inconclusive.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	})
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return c.trace(cmd) }
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.PersistentFlags().StringVar(&c.reason, "reason", "", "why: kept with whatever the command changes")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -130,6 +135,36 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by a guard, 4 inconclusive.
 	add("look", c.statusCommand(), c.invalidationsCommand(), c.healthCommand(), c.freshnessCommand(), c.doctorCommand(), c.configCommand())
 	add("operate", c.pauseCommand(), c.resumeCommand(), c.notifyCommand(), c.fillScriptsCommand(), c.manCommand())
 	return root
+}
+
+// runsOn marks the commands that run until they are interrupted. They have no span of their own: each
+// task, request and tick has.
+const runsOn = "runs on"
+
+// trace starts this process's tracing, if the environment asks for it, and the command's span.
+func (c *cli) trace(cmd *cobra.Command) (err error) {
+	service := "stoker"
+	if cmd.Annotations[runsOn] != "" {
+		service = "stoker-" + cmd.Name()
+	}
+	c.traces, err = tracing.Start(cmd.Context(), service, version, c.log(slog.LevelWarn))
+	if err != nil || c.traces == nil || cmd.Annotations[runsOn] != "" {
+		return err
+	}
+	ctx, ended := c.traces.Command(cmd.Context(), cmd.CommandPath())
+	cmd.SetContext(ctx)
+	c.ended = ended
+	return nil
+}
+
+// endTrace ends the command's span and sends what is left.
+func (c *cli) endTrace(err error) {
+	if c.ended == nil {
+		c.traces.Stop(tracing.FlushLimit)
+		return
+	}
+	c.ended(err)
+	c.traces.Stop(tracing.CommandFlushLimit)
 }
 
 // args turns a complaint about arguments into bad input that says how to call the command.

@@ -53,7 +53,7 @@ var others = map[string]string{
 	"STOKER_PLAN": "stoker.yaml", "STOKER_PACE": "gentle", "STOKER_CRAWL_NETWORKS": "10.0.0.0/8,fd00::/8", "STOKER_SNAPSHOT_URL": "file:///archives",
 	"STOKER_SNAPSHOT_KEY_FILE": "/keys", "STOKER_RETAIN_MEMORY": "2GiB",
 	"STOKER_SCHEDULE": "schedule.yaml", "STOKER_WEB_ADDR": "127.0.0.1:9090", "STOKER_WEB_TOKENS_FILE": "tokens",
-	"STOKER_WEB_URL": "https://stoker.example", "STOKER_WEB_SESSION": "2h", "STOKER_WEB_PROXIES": "10.0.0.7,10.1.0.0/16",
+	"STOKER_WEB_URL": "https://stoker.example", "STOKER_PROMETHEUS_URL": "http://prometheus:9090", "STOKER_WEB_SESSION": "2h", "STOKER_WEB_PROXIES": "10.0.0.7,10.1.0.0/16",
 	"STOKER_WEB_PROXY_USER": "X-Forwarded-User", "STOKER_WEB_PROXY_GROUPS": "X-Forwarded-Groups", "STOKER_WEB_OPERATORS": "ann,ops",
 	"STOKER_WEB_OIDC_ISSUER": "https://id.example", "STOKER_WEB_OIDC_CLIENT": "console", "STOKER_WEB_OIDC_SECRET_FILE": "secret",
 	"STOKER_WEB_OIDC_SCOPES": "openid,groups", "STOKER_WEB_OIDC_GROUPS": "roles",

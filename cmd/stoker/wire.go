@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alphanode/stoker/cmd/stoker/tracing"
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker"
 	"github.com/alphanode/stoker/worker/governor/throttle"
@@ -33,6 +34,7 @@ import (
 type rooms struct {
 	set    *settings
 	logger *slog.Logger
+	traces *tracing.Tracing // nil: off
 
 	queue, cache redis.UniversalClient
 	keys         tasks.Keys
@@ -65,7 +67,7 @@ func (c *cli) serve(name string, do func(*rooms) error) error {
 	if err != nil {
 		return err
 	}
-	r, err := wire(set, c.log(slog.LevelInfo))
+	r, err := wire(set, c.log(slog.LevelInfo), c.traces)
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (c *cli) serve(name string, do func(*rooms) error) error {
 }
 
 // wire connects to the Redises that the settings name and makes every room. Nothing is dialled.
-func wire(set *settings, logger *slog.Logger) (*rooms, error) {
+func wire(set *settings, logger *slog.Logger, traces *tracing.Tracing) (*rooms, error) {
 	redis.SetLogger(&redisLog{logger: logger}) // its own would write to stderr past ours
 	queue, err := tasks.Connect("STOKER_REDIS_URL", set.Tasks.RedisURL)
 	if err != nil {
@@ -86,7 +88,11 @@ func wire(set *settings, logger *slog.Logger) (*rooms, error) {
 			return nil, errors.Join(err, queue.Close())
 		}
 	}
-	r := &rooms{set: set, logger: logger, queue: queue, cache: cache, keys: set.Tasks.Keys()}
+	traces.Redis(queue)
+	if cache != queue {
+		traces.Redis(cache)
+	}
+	r := &rooms{set: set, logger: logger, traces: traces, queue: queue, cache: cache, keys: set.Tasks.Keys()}
 	if err := r.make(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -108,6 +114,7 @@ func (r *rooms) make() (err error) {
 	r.throttle = throttle.New(throttle.Deps{Config: r.set.Governor, Cache: r.cache, Waiting: r.waiting, Publish: r.publish})
 	r.ns = namespace.New(r.cache, r.tmpl, r.keys, r.pacer)
 	r.applier = invalidation.NewApplier(r.log, r.cache, r.tmpl, r.ledger.Live, r.ns)
+	r.applier.Tracer = r.traces.Tracer()
 	r.applier.Enqueue = func(ctx context.Context, p tasks.InvalidateBulk) error {
 		_, err := r.client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
 		return err
@@ -122,10 +129,10 @@ func (r *rooms) make() (err error) {
 		Server: restore.RedisServer{Client: r.cache, Keys: r.keys}, Headroom: r.set.Governor.Headroom(),
 		Scratches: restore.Scratches{Queue: r.queue, Keys: r.keys},
 	})
-	origins := origin.New(r.set.Origin, origin.Deps{Share: origin.Shared{Queue: r.queue, Keys: r.keys, Worker: rand.Text()}, Brake: r.brake})
+	origins := origin.New(r.set.Origin, origin.Deps{Share: origin.Shared{Queue: r.queue, Keys: r.keys, Worker: rand.Text()}, Brake: r.brake, Publish: r.publishOrigin})
 	r.warmer, err = warm.New(r.set.Warm, warm.Deps{
 		Queue: r.queue, Keys: r.keys, Ledger: r.ledger, Log: r.log, Check: r.log.Journal, Replay: r.applier,
-		Cache: r.ns, Tasks: r.client, Version: version, Origins: origins, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
+		Cache: r.ns, Tasks: r.client, Version: version, Origins: origins, Around: r.traces.Transport, Room: throttle.Room{Cache: r.cache, Headroom: r.set.Governor.Headroom()},
 		Failed: func(ctx context.Context, id string, c warm.Certificate) error {
 			return r.monitor.CertificateFailed(ctx, id, c.Run, string(c.Verdict), c.Reasons)
 		},
@@ -196,6 +203,15 @@ func (r *rooms) publish(ctx context.Context, report throttle.Report) error {
 	}
 	return r.reports().Put(ctx, report)
 }
+
+// publishOrigin lets others see how this process's limiter of an origin stands.
+func (r *rooms) publishOrigin(ctx context.Context, report origin.Report) error {
+	report.Worker = throttle.Worker()
+	return r.origins().Put(ctx, report)
+}
+
+// origins are the reports of every process's limiters.
+func (r *rooms) origins() origin.Reports { return origin.Reports{Queue: r.queue, Keys: r.keys} }
 
 // reports are those of every process's work.
 func (r *rooms) reports() throttle.Reports { return throttle.Reports{Queue: r.queue, Keys: r.keys} }
@@ -318,6 +334,7 @@ func (r *rooms) worker() (*worker.Worker, error) {
 		Refresh: r.refresh,
 		Witness: r.log,
 		Lookout: r.applier,
+		Tracer:  r.traces.Tracer(),
 		Log:     r.logger,
 	})
 }

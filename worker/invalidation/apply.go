@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/alphanode/stoker/tasks"
 )
@@ -58,6 +59,8 @@ type Applier struct {
 	Enqueue func(context.Context, tasks.InvalidateBulk) error
 	// Refresh is told of calls that ask for a refresh; nil when nothing can be refreshed.
 	Refresh Refresher
+	// Tracer makes a span of what is done for calls that are traced; nil: none.
+	Tracer trace.Tracer
 	// Claim is [DefaultClaim] where it is 0.
 	Claim time.Duration
 	// Left is told once of each record that is left pending because only a newer worker can read it, when it is the
@@ -106,11 +109,7 @@ func (a *Applier) applyRound(ctx context.Context) (applied int, more bool, err e
 	if err != nil {
 		return 0, false, err
 	}
-	b.noteRefresh(ctx)
-	if err := b.remove(ctx, tagSlices); err != nil {
-		return 0, false, fmt.Errorf("apply %d invalidations: %w", len(b.records), err)
-	}
-	applied, err = a.finish(ctx, b)
+	applied, err = a.carryOut(ctx, b, tagSlices)
 	return applied, true, errors.Join(err, unread)
 }
 
@@ -141,17 +140,27 @@ func (a *Applier) applyWhole(ctx context.Context, found []pending) (int, error) 
 	if err != nil {
 		return 0, err
 	}
+	n, err := a.carryOut(ctx, b, unlimited)
+	return n, errors.Join(unread, err)
+}
+
+// carryOut removes what a batch names, up to so many slices of each tag's index, and finishes it. It
+// returns how many records were taken off pending.
+func (a *Applier) carryOut(ctx context.Context, b *batch, slices int) (taken int, err error) {
+	ctx, end := b.traced(ctx)
+	defer func() { end(err) }()
 	b.noteRefresh(ctx)
-	if err := b.remove(ctx, unlimited); err != nil {
-		return 0, errors.Join(unread, fmt.Errorf("apply %d invalidations: %w", len(b.records), err))
+	if err := b.remove(ctx, slices); err != nil {
+		return 0, fmt.Errorf("apply %d invalidations: %w", len(b.records), err)
 	}
-	for _, r := range b.records {
-		if err := a.addPartial(ctx, r); err != nil {
-			return 0, errors.Join(unread, err)
+	if slices == unlimited {
+		for _, r := range b.records {
+			if err := a.addPartial(ctx, r); err != nil {
+				return 0, err
+			}
 		}
 	}
-	n, err := a.finish(ctx, b)
-	return n, errors.Join(unread, err)
+	return a.finish(ctx, b)
 }
 
 // Sweep applies every record that has been pending for at least olderThan (0: all), whoever has

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -114,6 +115,8 @@ type Deps struct {
 	Version string                   // stoker's, for the crawl's User-Agent
 	Sources map[string]source.Opener // what a plan's custom sources name; nil where there are none
 	Origins *origin.Limiters         // keep origins from too many requests; nil: this process's own, with the defaults
+	// Around sees every request of a crawl on its way; nil: nothing does.
+	Around func(http.RoundTripper) http.RoundTripper
 	// Failed has people told of a certificate that did not pass; it may be called again for the same
 	// run. Optional.
 	Failed func(ctx context.Context, release string, c Certificate) error
@@ -143,7 +146,7 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		deps.Origins = origin.New(origin.Default(), origin.Deps{})
 	}
 	limits := deps.Origins.Config()
-	r := &Runner{cfg: cfg, deps: deps, now: time.Now, web: crawl.NewClient(limits.OriginConcurrency, limits.CrawlNetworks)}
+	r := &Runner{cfg: cfg, deps: deps, now: time.Now, web: crawl.NewClient(limits.OriginConcurrency, limits.CrawlNetworks, deps.Around)}
 	r.open = r.openSource
 	return r, nil
 }

@@ -29,6 +29,7 @@ type Config struct {
 	WebOIDCScopes     []string `split_words:"true" default:"openid,email" desc:"scopes to ask for there; some providers tell groups only when groups is among them"`
 	WebOIDCGroups     string   `split_words:"true" default:"groups" desc:"claim of the ID token that lists a person's groups"`
 	WebOperators      []string `split_words:"true" desc:"who may operate of those whom a proxy or the provider signs in, separated by commas: user names of the proxy, subjects and verified addresses of the provider, groups of either; others may view"`
+	PrometheusURL     string   `split_words:"true" desc:"address of the Prometheus that scrapes this console, such as http://127.0.0.1:9090: with it the asynq UI has a page of metrics"`
 }
 
 // The span of [Config.WebSession].
@@ -55,10 +56,13 @@ func (c Config) Validate() error {
 	if _, err := c.proxies(); err != nil {
 		errs = append(errs, err)
 	}
-	for setting, address := range map[string]string{"STOKER_WEB_URL": c.WebURL, "STOKER_WEB_OIDC_ISSUER": c.WebOIDCIssuer} {
-		u, err := url.Parse(address)
-		if address != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
-			errs = append(errs, fmt.Errorf("%w: address %q: use https://host, without a name or password (%s)", tasks.ErrInvalid, address, setting))
+	for setting, address := range map[string]string{"STOKER_WEB_URL": c.WebURL, "STOKER_WEB_OIDC_ISSUER": c.WebOIDCIssuer, "STOKER_PROMETHEUS_URL": c.PrometheusURL} {
+		switch u, err := url.Parse(address); {
+		case address == "":
+		case err != nil: // it is not shown: a character in a password is the usual reason
+			errs = append(errs, fmt.Errorf("%w: %s is no address: use http://host or https://host, without a name or password", tasks.ErrInvalid, setting))
+		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil:
+			errs = append(errs, fmt.Errorf("%w: address %q: use http://host or https://host, without a name or password (%s)", tasks.ErrInvalid, u.Redacted(), setting))
 		}
 	}
 	return errors.Join(errs...)

@@ -24,6 +24,7 @@ type guard struct {
 	cross    *http.CrossOriginProtection
 	// signIn answers a browser that has to sign in first; text says why it is asked again.
 	signIn func(w http.ResponseWriter, r *http.Request, status int, text string)
+	trace  func(next http.Handler) http.Handler // around writes; nil: nothing is
 	log    *slog.Logger
 	now    func() time.Time
 }
@@ -76,6 +77,10 @@ func (g *guard) outer(next http.Handler) http.Handler {
 
 // need serves next to those who hold the scope that the request asks for.
 func (g *guard) need(scope func(*http.Request) Scope, next http.Handler) http.Handler {
+	writes := next
+	if g.trace != nil {
+		writes = g.trace(next)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, no := g.identify(r)
 		if no != nil {
@@ -87,7 +92,11 @@ func (g *guard) need(scope func(*http.Request) Scope, next http.Handler) http.Ha
 			refuse(w, r, http.StatusForbidden, who.name+" has the scope "+string(who.scope)+"; this needs "+string(want)+".")
 			return
 		}
-		next.ServeHTTP(w, r)
+		if safe(r.Method) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		writes.ServeHTTP(w, r)
 	})
 }
 

@@ -23,6 +23,11 @@ type lane struct {
 	Completed int
 	Latency   time.Duration // age of the oldest pending task
 	Paused    bool
+	Queue     string // asynq's name
+	Size      int    // tasks in all states but completed, as asynq counts
+	Memory    int64  // bytes, estimated by asynq
+	Processed int    // tries ever, those that failed as well
+	Failed    int    // tries ever
 }
 
 // Later counts the tasks that wait for their time.
@@ -63,6 +68,7 @@ func (l *lanes) inspect() ([]lane, error) {
 		found = append(found, lane{
 			Lane: name, Pending: q.Pending, Active: q.Active, Scheduled: q.Scheduled, Retry: q.Retry,
 			Archived: q.Archived, Completed: q.Completed, Latency: q.Latency, Paused: q.Paused,
+			Queue: name.Queue(l.app), Size: q.Size, Memory: q.MemoryUsage, Processed: q.ProcessedTotal, Failed: q.FailedTotal,
 		})
 	}
 	return found, nil

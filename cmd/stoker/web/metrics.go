@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,8 +42,8 @@ var (
 	descActive        = desc("active_release_info", "1 for the release that is served.", "release")
 	descPending       = desc("pending_invalidations", "Invalidations recorded and not yet applied everywhere.")
 	descOldestPending = desc("oldest_pending_seconds", "Age of the oldest pending invalidation, 0 without one.")
-	descLag           = desc("invalidation_lag_seconds", "Time from call to gone everywhere, of the calls applied in the last 10 minutes; absent without any.", "quantile")
-	descRemoval       = desc("invalidation_removal_seconds", "Time that the removal took in one namespace, of the calls applied in the last 10 minutes: 99th percentile and maximum.", "release", "quantile")
+	descLag           = desc("invalidation_lag_seconds", "Time from call to gone everywhere, of the calls applied in the last 10 minutes; absent without any.", "percentile")
+	descRemoval       = desc("invalidation_removal_seconds", "Time that the removal took in one namespace, of the calls applied in the last 10 minutes: 99th percentile and maximum.", "release", "percentile")
 	descTargets       = desc("log_targets", "Targets that the invalidation log remembers.")
 	descQueueSize     = desc("queue_size", "Tasks of a lane's queue in that state.", "lane", "state")
 	descQueueLatency  = desc("queue_latency_seconds", "Age of a lane's oldest pending task.", "lane")
@@ -51,8 +52,8 @@ var (
 	descDrillAge      = desc("drill_age_seconds", "Age of the last good drill; absent before the first.")
 	descDrillSeconds  = desc("drill_rollback_seconds", "What a rollback would have taken at the last drill that was good; absent before the first.")
 	descWatchVerdict  = desc("watch_verdict", "1 for the verdict over a live release since its last switch.", "release", "verdict")
-	descWatchLooks    = desc("watch_looks", "Looks taken since that switch.", "release")
-	descWatching      = desc("watch_running", "1 while further looks will follow.", "release")
+	descWatchLooks    = desc("watch_looks", "Looks taken since a live release's last switch.", "release")
+	descWatching      = desc("watch_running", "1 while further looks at a live release will follow.", "release")
 	descRollback      = desc("rollback_ready", "1 when a rollback would be safe now.")
 	descHealth        = desc("health_check", "Last answer of that check: 1 ok, 0.5 warn, 0 fail; absent when unknown.", "check")
 	descCompared      = desc("freshness_compared", "Entries of that release (archive: as a rollback would restore them) compared with their origin in a day.", "release", "place")
@@ -61,7 +62,25 @@ var (
 	descNines         = desc("freshness_nines", "Nines of freshness at least, with 95 % confidence, of a day's samples; absent when nothing was compared.", "release", "place")
 	descFreshnessAge  = desc("freshness_report_age_seconds", "Age of the newest freshness report.")
 	descHealthAge     = desc("health_report_age_seconds", "Age of the newest health report.")
+	descCertificate   = desc("certificate_verdict", "1 for the verdict of a live release's certificate.", "release", "verdict")
+	descCoverage      = desc("certificate_coverage_ratio", "Share of the plan that was warm, or invalidated meanwhile, when the certificate was made.", "release")
+	descPredicted     = desc("certificate_hit_ratio", "Hit rate that the certificate predicts from the plan's hot list; absent without one.", "release")
+	descHitRate       = desc("site_hit_ratio", "Hit rate of the site's probed pages at the release's last measurement; absent where its answers do not tell.", "release")
 )
+
+var ownDescs = []*prometheus.Desc{
+	descUp, descReleases, descActive, descPending, descOldestPending, descLag, descRemoval, descTargets, descQueueSize,
+	descQueueLatency, descQueuePaused, descSnapshotAge, descWatchVerdict, descWatchLooks, descWatching, descDrillAge, descDrillSeconds,
+	descRollback, descHealth, descHealthAge, descCompared, descSuspects, descStale, descNines, descFreshnessAge,
+	descCertificate, descCoverage, descPredicted, descHitRate,
+}
+
+// Describe sends the descriptions of all metrics that the console makes itself.
+func Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range slices.Concat(ownDescs, asynqDescs, cacheDescs) {
+		ch <- d
+	}
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("stoker_"+name, help, labels, nil)
@@ -73,21 +92,13 @@ type collector struct{ server *Server }
 var _ prometheus.Collector = (*collector)(nil)
 
 // Describe implements [prometheus.Collector].
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		descUp, descReleases, descActive, descPending, descOldestPending, descLag, descRemoval, descTargets, descQueueSize,
-		descQueueLatency, descQueuePaused, descSnapshotAge, descWatchVerdict, descWatchLooks, descWatching, descDrillAge, descDrillSeconds, descRollback, descHealth, descHealthAge,
-		descCompared, descSuspects, descStale, descNines, descFreshnessAge,
-	} {
-		ch <- d
-	}
-}
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { Describe(ch) }
 
 // Collect implements [prometheus.Collector]. The parts are read at once, each within its limit.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var parts sync.WaitGroup
 	for name, read := range map[string]func(context.Context) ([]prometheus.Metric, error){
-		"ledger": c.ledger, "log": c.log, "lag": c.lag, "lanes": c.lanes, "rollback": c.rollback, "health": c.health, "freshness": c.freshness,
+		"ledger": c.ledger, "log": c.log, "lag": c.lag, "lanes": c.lanes, "rollback": c.rollback, "health": c.health, "freshness": c.freshness, "cache": c.cache,
 	} {
 		parts.Go(func() {
 			found, err := within(context.Background(), readLimit, read)
@@ -130,6 +141,9 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 				gauge(descWatchLooks, float64(len(row.Watch.Looks)), r.ID),
 				gauge(descWatching, truth(!row.Watch.Next.IsZero()), r.ID))
 		}
+		if r.State.Live() {
+			found = append(found, row.warmth()...)
+		}
 		if row.Archive() && row.Snapshot.Created.After(newest) {
 			newest = row.Snapshot.Created
 		}
@@ -146,6 +160,33 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 			gauge(descDrillSeconds, drilled.Seconds))
 	}
 	return found, nil
+}
+
+// warmth says how warm a release was certified to be, and how warm it was seen to be.
+func (r row) warmth() (found []prometheus.Metric) {
+	if c := r.Certificate; c.Verdict != "" {
+		found = append(found, gauge(descCertificate, 1, r.ID, c.Verdict), gauge(descCoverage, c.Coverage, r.ID))
+		if c.Hot != nil && c.Hot.Judged > 0 {
+			found = append(found, gauge(descPredicted, c.Hot.Coverage, r.ID))
+		}
+	}
+	if seen := r.seen(); seen.CacheReported > 0 {
+		found = append(found, gauge(descHitRate, seen.HitRate, r.ID))
+	}
+	return found
+}
+
+// seen is the release's last measurement that tells of its cache: a look of its watch, else its baseline.
+func (r row) seen() (last measured) {
+	if r.Watch != nil {
+		for _, look := range slices.Backward(r.Watch.Looks) {
+			if look.CacheReported > 0 {
+				return look
+			}
+		}
+	}
+	_, _ = r.Doc(release.DocBaseline, &last)
+	return last
 }
 
 // drill is what the console reads of release.DocDrill.
@@ -181,12 +222,12 @@ func (c *collector) lag(ctx context.Context) ([]prometheus.Metric, error) {
 		return nil, err
 	}
 	found := []prometheus.Metric{
-		gauge(descLag, lag.P50.Seconds(), "0.5"),
-		gauge(descLag, lag.P99.Seconds(), "0.99"),
-		gauge(descLag, lag.Max.Seconds(), "1"),
+		gauge(descLag, lag.P50.Seconds(), "50"),
+		gauge(descLag, lag.P99.Seconds(), "99"),
+		gauge(descLag, lag.Max.Seconds(), "100"),
 	}
 	for _, n := range lag.Namespaces {
-		found = append(found, gauge(descRemoval, n.P99.Seconds(), n.Release, "0.99"), gauge(descRemoval, n.Max.Seconds(), n.Release, "1"))
+		found = append(found, gauge(descRemoval, n.P99.Seconds(), n.Release, "99"), gauge(descRemoval, n.Max.Seconds(), n.Release, "100"))
 	}
 	return found, nil
 }
@@ -195,15 +236,13 @@ func (c *collector) lanes(ctx context.Context) (found []prometheus.Metric, err e
 	all, err := c.server.lanes.read(ctx)
 	for _, l := range all {
 		name := string(l.Lane)
-		for state, n := range map[string]int{
-			"pending": l.Pending, "active": l.Active, "scheduled": l.Scheduled, "retry": l.Retry,
-			"archived": l.Archived, "completed": l.Completed,
-		} {
+		for state, n := range l.states() {
 			found = append(found, gauge(descQueueSize, float64(n), name, state))
 		}
 		found = append(found,
 			gauge(descQueueLatency, l.Latency.Seconds(), name),
 			gauge(descQueuePaused, truth(l.Paused), name))
+		found = append(found, asynqMetrics(l)...)
 	}
 	return found, err
 }
@@ -274,6 +313,10 @@ func (c *collector) freshness(ctx context.Context) ([]prometheus.Metric, error) 
 
 func gauge(d *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+func counter(d *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
 }
 
 func truth(b bool) float64 {

@@ -109,7 +109,7 @@ type verdict struct {
 type watch struct {
 	ActivatedAt time.Time  `json:"activated_at"`
 	Planned     int        `json:"planned"`
-	Looks       []struct{} `json:"looks"`
+	Looks       []measured `json:"looks"`
 	Next        time.Time  `json:"next"` // zero when the watch has ended
 	Ended       string     `json:"ended"`
 	Rollback    *struct {
@@ -118,6 +118,12 @@ type watch struct {
 		Outcome string    `json:"outcome"`
 		Detail  string    `json:"detail"`
 	} `json:"rollback"`
+}
+
+// measured is what the console reads of a look and of release.DocBaseline.
+type measured struct {
+	HitRate       float64 `json:"hit_rate"`
+	CacheReported int     `json:"cache_reported"` // answers that told hit or miss
 }
 
 // snapshot is what the console reads of release.DocSnapshot.

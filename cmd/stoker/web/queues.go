@@ -27,6 +27,7 @@ type queuesUI struct {
 	handler http.Handler
 	index   []byte
 	policy  string
+	asks    chan struct{} // a place for each request that asks Prometheus; nil without one
 }
 
 // shared hands asynqmon a client that it does not own. asynqmon is never closed, so it never
@@ -40,13 +41,14 @@ var _ asynq.RedisConnOpt = shared{}
 
 // newQueuesUI renders asynqmon's page once, for it is the same at every address. It fails when
 // the page, of another version, would load something from elsewhere.
-func newQueuesUI(queue redis.UniversalClient, readOnly bool) (*queuesUI, error) {
+func newQueuesUI(queue redis.UniversalClient, prometheus string, readOnly bool) (*queuesUI, error) {
 	handler := asynqmon.New(asynqmon.Options{
-		RootPath:         queuesRoot,
-		RedisConnOpt:     shared{queue},
-		PayloadFormatter: asynqmon.PayloadFormatterFunc(func(_ string, raw []byte) string { return redact(raw) }),
-		ResultFormatter:  asynqmon.ResultFormatterFunc(func(_ string, raw []byte) string { return redact(raw) }),
-		ReadOnly:         readOnly,
+		RootPath:          queuesRoot,
+		RedisConnOpt:      shared{queue},
+		PayloadFormatter:  asynqmon.PayloadFormatterFunc(func(_ string, raw []byte) string { return redact(raw) }),
+		ResultFormatter:   asynqmon.ResultFormatterFunc(func(_ string, raw []byte) string { return redact(raw) }),
+		PrometheusAddress: prometheus,
+		ReadOnly:          readOnly,
 	})
 	r, err := http.NewRequest(http.MethodGet, queuesRoot+"/", nil)
 	if err != nil {
@@ -58,13 +60,19 @@ func newQueuesUI(queue redis.UniversalClient, readOnly bool) (*queuesUI, error) 
 	if left := outside.Find(index); left != nil {
 		return nil, fmt.Errorf("render asynqmon's page: it loads something from elsewhere: %s", left)
 	}
-	return &queuesUI{handler: handler, index: index, policy: queuesPolicy(index)}, nil
+	q := &queuesUI{handler: handler, index: index, policy: queuesPolicy(index)}
+	if prometheus != "" {
+		q.asks = make(chan struct{}, mostAsks)
+	}
+	return q, nil
 }
 
 // ServeHTTP implements [http.Handler].
 func (q *queuesUI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rest := strings.TrimPrefix(r.URL.Path, queuesRoot)
 	switch {
+	case rest == "/api/metrics":
+		q.askPrometheus(w, r)
 	case strings.HasPrefix(rest, "/api/"):
 		w.Header().Set("Content-Type", "application/json") // asynqmon sets none
 		q.handler.ServeHTTP(w, bounded(r))
@@ -90,18 +98,20 @@ var (
 
 	outside = regexp.MustCompile(`(?i)<[^>]*\b(?:src|href)\s*=\s*["']?\s*(?:https?:)?//[^>]*>`)
 	// The manifest is fetched without credentials, and names icons at the site's root.
-	manifest     = regexp.MustCompile(`(?i)<link\b[^>]*\brel="manifest"[^>]*>`)
-	outsideLink  = regexp.MustCompile(`(?i)<link\b[^>]*\bhref="(?:https?:)?//[^>]*>`)
-	inlineScript = regexp.MustCompile(`(?is)<script>(.*?)</script>`)
+	manifest       = regexp.MustCompile(`(?i)<link\b[^>]*\brel="manifest"[^>]*>`)
+	outsideLink    = regexp.MustCompile(`(?i)<link\b[^>]*\bhref="(?:https?:)?//[^>]*>`)
+	prometheusFlag = regexp.MustCompile(`(FLAG_PROMETHEUS_SERVER_ADDRESS=)"[^"]+"`)
+	inlineScript   = regexp.MustCompile(`(?is)<script>(.*?)</script>`)
 )
 
 // wayBack leads from asynqmon, which knows of nothing else, to the first page.
 const wayBack = `<a href="/" style="position:fixed;top:22px;right:24px;z-index:2000;font:500 15px system-ui,sans-serif;color:#4379ff">stoker: releases</a>`
 
-// detach removes from the page what it would load from elsewhere (fonts) or in vain, and adds
-// the way back.
+// detach removes from the page what it would load from elsewhere (fonts) or in vain, and the address of
+// Prometheus, of which it only asks whether there is one; it adds the way back.
 func detach(index []byte) []byte {
 	index = manifest.ReplaceAll(outsideLink.ReplaceAll(index, nil), nil)
+	index = prometheusFlag.ReplaceAll(index, []byte(`${1}"set"`))
 	return bytes.Replace(index, []byte("</body>"), []byte(wayBack+"</body>"), 1)
 }
 

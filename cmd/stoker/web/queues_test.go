@@ -2,13 +2,21 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/redistest"
 )
 
@@ -79,5 +87,94 @@ func TestQueuesRedactAndBound(t *testing.T) {
 	}
 	if n := strings.Count(got, `"type":"warm:batch"`); n != maxPageSize {
 		t.Errorf("%d tasks in one answer, want %d", n, maxPageSize)
+	}
+}
+
+// TestQueuesMetrics: asynqmon asks Prometheus for what a viewer may see, and the page does not tell where that is.
+func TestQueuesMetrics(t *testing.T) {
+	var asked atomic.Value
+	asked.Store("")
+	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(asked.Load().(string) + r.URL.Path + " " + r.URL.Query().Get("query") + "\n")
+		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[]}}`)
+	}))
+	defer prometheus.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	s := newSite(t, Config{WebTokensFile: tokensFile(t), PrometheusURL: prometheus.URL}, nil)
+	viewer := basic("vera", viewSecret)
+	page := body(t, s.ask("GET", "/queues/q/metrics", viewer))
+	if !strings.Contains(page, `FLAG_PROMETHEUS_SERVER_ADDRESS="set"`) || strings.Contains(page, "http://") {
+		t.Errorf("the page: %.300s", page)
+	}
+	if resp := s.ask("GET", "/queues/api/metrics"); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without a token: %d", resp.StatusCode)
+	}
+	resp := s.ask("GET", "/queues/api/metrics?duration=3600&queues=alpha.warm,alpha.release", viewer)
+	if answer := body(t, resp); resp.StatusCode != 200 || !strings.Contains(answer, `"queue_size":{"status":"success"`) {
+		t.Errorf("%d %s", resp.StatusCode, answer)
+	}
+	for _, name := range []string{"tasks_enqueued_total", "queue_size", "queue_latency_seconds", "queue_memory_usage_approx_bytes", "tasks_processed_total", "tasks_failed_total"} {
+		if !strings.Contains(asked.Load().(string), "/api/v1/query_range ") || !strings.Contains(asked.Load().(string), "asynq_"+name) {
+			t.Errorf("asynq_%s is not asked for: %s", name, asked.Load())
+		}
+	}
+	asked.Store("")
+	for _, evil := range []string{`x"} or up{a="`, "a b", "alpha.warm,", "{}"} {
+		if resp := s.ask("GET", "/queues/api/metrics?queues="+url.QueryEscape(evil), viewer); resp.StatusCode != http.StatusBadRequest || asked.Load() != "" {
+			t.Errorf("%q: %d, and Prometheus was asked %q", evil, resp.StatusCode, asked.Load())
+		}
+	}
+	prometheus.Close()
+	resp = s.ask("GET", "/queues/api/metrics", viewer)
+	if answer := body(t, resp); resp.StatusCode != http.StatusBadGateway || strings.Contains(answer, "127.0.0.1") || !strings.Contains(answer, "STOKER_PROMETHEUS_URL") {
+		t.Errorf("without Prometheus: %d %s", resp.StatusCode, answer)
+	}
+	without := newSite(t, Config{}, nil)
+	if resp := without.ask("GET", "/queues/api/metrics"); resp.StatusCode != http.StatusNotFound || strings.Contains(body(t, without.ask("GET", "/queues/")), `ADDRESS="set"`) {
+		t.Errorf("without an address: %d", resp.StatusCode)
+	}
+}
+
+// TestQueuesMetricsBounded: a Prometheus that says nothing is asked by so many at a time and no more.
+func TestQueuesMetricsBounded(t *testing.T) {
+	release := make(chan struct{})
+	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { <-release; _, _ = io.WriteString(w, "{}") }))
+	defer prometheus.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	ui, err := newQueuesUI(redistest.Mini(t), prometheus.URL, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var under sync.WaitGroup
+	ask := func(ctx context.Context) int {
+		w := httptest.NewRecorder()
+		ui.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/queues/api/metrics", nil))
+		return w.Code
+	}
+	for range mostAsks {
+		under.Go(func() { ask(context.Background()) })
+	}
+	redistest.Eventually(t, "all places to be taken", func() bool { return len(ui.asks) == mostAsks })
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	before := len(ui.asks)
+	ask(gone)
+	if len(ui.asks) != before {
+		t.Error("one more was let in")
+	}
+	close(release)
+	under.Wait()
+	if code := ask(context.Background()); code != 200 {
+		t.Errorf("afterwards: %d", code)
+	}
+}
+
+// TestPrometheusAddress: one that cannot work is refused, and its password is not repeated.
+func TestPrometheusAddress(t *testing.T) {
+	for _, address := range []string{"prometheus:9090", "http://", "ftp://h", "http://ann:hunter2@h:9090", "http://ann:hun%zzhunter2@h"} {
+		err := Config{WebAddr: "127.0.0.1:0", WebSession: time.Hour, PrometheusURL: address}.Validate()
+		if !errors.Is(err, tasks.ErrInvalid) || !strings.Contains(err.Error(), "STOKER_PROMETHEUS_URL") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", address, err)
+		}
 	}
 }

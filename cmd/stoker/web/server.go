@@ -107,6 +107,8 @@ type Deps struct {
 	Operator Operator
 	// Operations are what the API serves beside invalidations.
 	Operations []Operation
+	// Trace makes a span of each request that next serves; nil: nothing does.
+	Trace func(next http.Handler) http.Handler
 	// Collectors are served beside the console's own metrics.
 	Collectors []prometheus.Collector
 	Log        *slog.Logger
@@ -165,6 +167,7 @@ func New(deps Deps, cfg Config) (*Server, error) {
 		streams: newStreams(),
 	}
 	guard.signIn = s.askToSignIn
+	guard.trace = deps.Trace
 	routes, err := s.routes()
 	if err != nil {
 		return nil, err
@@ -175,11 +178,11 @@ func New(deps Deps, cfg Config) (*Server, error) {
 
 // routes puts every address behind the scope it needs.
 func (s *Server) routes() (http.Handler, error) {
-	readOnly, err := newQueuesUI(s.deps.Queue, true)
+	readOnly, err := newQueuesUI(s.deps.Queue, s.cfg.PrometheusURL, true)
 	if err != nil {
 		return nil, err
 	}
-	full, err := newQueuesUI(s.deps.Queue, false)
+	full, err := newQueuesUI(s.deps.Queue, s.cfg.PrometheusURL, false)
 	if err != nil {
 		return nil, err
 	}

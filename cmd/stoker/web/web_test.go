@@ -162,7 +162,7 @@ func exampleLedger() *fakeLedger {
 		return json.RawMessage(fmt.Sprintf(`{"entries": 1702, "bytes": 11900000, "store": "s3://key:hunter2@bucket/site", "created": %q, "verified_at": %q}`,
 			noon.Add(-ago).Format(time.RFC3339), noon.Add(-ago+time.Minute).Format(time.RFC3339)))
 	}
-	pass := json.RawMessage(`{"verdict": "pass", "coverage": 0.9994, "planned": 1774, "stored": 1771, "invalidated": 2, "failed": 1, "sources": [
+	pass := json.RawMessage(`{"verdict": "pass", "coverage": 0.9994, "planned": 1774, "stored": 1771, "invalidated": 2, "failed": 1, "hot": {"judged": 100, "coverage": 0.93}, "sources": [
 		{"name": "articles", "kind": "query", "planned": 1502, "stored": 1500, "invalidated": 2, "coverage": 1},
 		{"name": "pages", "kind": "crawl", "planned": 272, "stored": 271, "failed": 1, "coverage": 0.996, "failures": [{"kind": "not_found", "count": 1, "examples": ["/tags/<b>old</b>"]}]}]}`)
 	return &fakeLedger{
@@ -173,10 +173,10 @@ func exampleLedger() *fakeLedger {
 			{ID: "r42", State: release.Active, CreatedAt: noon.Add(-3 * time.Hour), ChangedAt: noon.Add(-2 * time.Hour), ActivatedAt: noon.Add(-2 * time.Hour), Template: tasks.DefaultTemplate,
 				Notes: release.Notes{Owner: "ann", Reason: "new article template", Expected: "first paint 200 ms sooner", RollbackNote: "nothing to undo in the database", Revision: "9c1f3e2", Files: []string{"templates/article.html", "static/article.css"}, Commands: []string{"stoker warm r42", "stoker release activate r42"}},
 				Docs: map[release.Doc]json.RawMessage{release.DocCertificate: pass, release.DocVerdict: json.RawMessage(`{"verdict": "worse"}`), release.DocWatch: json.RawMessage(
-					`{"activated_at": "2026-11-22T10:00:00Z", "planned": 7, "looks": [{"verdict": "same"}, {"verdict": "worse"}], "next": "2026-11-22T12:05:00Z", "rollback": {"to": "r41", "outcome": "refused", "detail": "not fresh"}}`)}},
+					`{"activated_at": "2026-11-22T10:00:00Z", "planned": 7, "looks": [{"verdict": "same", "hit_rate": 0.97, "cache_reported": 900}, {"verdict": "worse", "hit_rate": 0.88, "cache_reported": 900}], "next": "2026-11-22T12:05:00Z", "rollback": {"to": "r41", "outcome": "refused", "detail": "not fresh"}}`)}},
 			{ID: "r41", State: release.Standby, Pinned: true, CreatedAt: noon.Add(-50 * time.Hour), ChangedAt: noon.Add(-2 * time.Hour), ActivatedAt: noon.Add(-49 * time.Hour), Template: tasks.DefaultTemplate,
 				Notes: release.Notes{Owner: "ann", Reason: "tag pages: <related> block"},
-				Docs:  map[release.Doc]json.RawMessage{release.DocCertificate: pass, release.DocSnapshot: snap(5 * time.Hour)}},
+				Docs:  map[release.Doc]json.RawMessage{release.DocCertificate: pass, release.DocSnapshot: snap(5 * time.Hour), release.DocBaseline: json.RawMessage(`{"hit_rate": 0.95, "cache_reported": 800}`)}},
 			{ID: "r40", State: release.Archived, CreatedAt: noon.Add(-200 * time.Hour), ChangedAt: noon.Add(-40 * time.Hour), ActivatedAt: noon.Add(-190 * time.Hour), Template: tasks.DefaultTemplate,
 				Notes: release.Notes{Owner: "cleo", Reason: "framework update"},
 				Docs: map[release.Doc]json.RawMessage{release.DocCertificate: json.RawMessage(`{"verdict": "inconclusive"}`), release.DocSnapshot: snap(42 * time.Hour), release.DocDrill: json.RawMessage(

@@ -75,7 +75,7 @@ func (t *Throttle) figure(verb string, pace tasks.Pace) *Figures {
 func (t *Throttle) Report() Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := Report{Worker: worker(), At: time.Now().UTC(), Servers: []Server{}, Works: []WorkReport{}, Brakes: map[tasks.Pace]Brake{}}
+	r := Report{Worker: Worker(), At: time.Now().UTC(), Servers: []Server{}, Works: []WorkReport{}, Brakes: map[tasks.Pace]Brake{}}
 	for name, node := range t.readings("") {
 		r.Servers = append(r.Servers, Server{name, node.Latency(), node.Memory.Used, node.Memory.Limit})
 	}
@@ -97,8 +97,8 @@ func (t *Throttle) Report() Report {
 	return r
 }
 
-// worker names this process among others.
-func worker() string {
+// Worker names this process among others, as host:process.
+func Worker() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "worker"

@@ -83,7 +83,7 @@ func here() origin.Config {
 // openWith is open with the origin's ceilings, and a namespace.
 func openWith(t testing.TB, spec crawl.Spec, expect crawl.Expect, cfg origin.Config, exist func(context.Context, []string) ([]bool, error)) *crawl.Source {
 	t.Helper()
-	client := crawl.NewClient(cfg.OriginConcurrency, cfg.CrawlNetworks)
+	client := crawl.NewClient(cfg.OriginConcurrency, cfg.CrawlNetworks, nil)
 	s, err := crawl.New(spec, expect, "r1", crawl.Deps{Version: "1.2.3", Client: client, Origins: origin.New(cfg, origin.Deps{}), Exist: exist})
 	if err != nil {
 		t.Fatal(err)

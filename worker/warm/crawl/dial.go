@@ -21,11 +21,15 @@ const (
 
 // Client connects crawls to their bases; all batches of a process share its connections. It is safe
 // for concurrent use.
-type Client struct{ transport *http.Transport }
+type Client struct {
+	transport *http.Transport
+	trips     http.RoundTripper // by transport
+}
 
 // NewClient returns a client that keeps up to so many connections to each base. It reaches public
-// addresses, and private ones in these networks. Close it.
-func NewClient(connections int, networks []netip.Prefix) *Client {
+// addresses, and private ones in these networks. around sees every request on its way; nil: nothing does.
+// Close it.
+func NewClient(connections int, networks []netip.Prefix, around func(http.RoundTripper) http.RoundTripper) *Client {
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -36,7 +40,7 @@ func NewClient(connections int, networks []netip.Prefix) *Client {
 		}}
 		return d.DialContext(ctx, network, addr)
 	}
-	return &Client{&http.Transport{
+	transport := &http.Transport{
 		Proxy:                  nil, // the base is the instance itself
 		DialContext:            dial,
 		MaxIdleConnsPerHost:    connections,
@@ -45,7 +49,11 @@ func NewClient(connections int, networks []netip.Prefix) *Client {
 		DisableCompression:     true, // bodies are not looked at
 		ForceAttemptHTTP2:      true,
 		MaxResponseHeaderBytes: maxHeader,
-	}}
+	}
+	if around == nil {
+		return &Client{transport, transport}
+	}
+	return &Client{transport, around(transport)}
 }
 
 // Close drops idle connections.

@@ -75,7 +75,7 @@ func TestRebinding(t *testing.T) {
 	if got, err := net.DefaultResolver.LookupHost(t.Context(), "rebinding.example."); err != nil || got[0] != "93.184.216.34" {
 		t.Fatalf("%v, %v: want the public address first", got, err)
 	}
-	client := NewClient(1, nil)
+	client := NewClient(1, nil, nil)
 	t.Cleanup(client.Close)
 	port := site.URL[strings.LastIndex(site.URL, ":"):]
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://rebinding.example."+port, nil)

@@ -130,7 +130,7 @@ func (s *Source) send(ctx context.Context, path string, headers http.Header, str
 		return nil, 0, fmt.Errorf("%w: %v", tasks.ErrInvalid, err)
 	}
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: headers.Get("Host"), Header: headers, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-	resp, err := s.client.transport.RoundTrip(req.WithContext(ctx))
+	resp, err := s.client.trips.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, 0, err
 	}

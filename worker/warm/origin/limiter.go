@@ -39,7 +39,8 @@ type Limiter struct {
 	idled   time.Time          // since when nobody uses it
 	rule    *rule
 	busy    int
-	waiting *list.List // of *waiter
+	ends    [Dropped + 1]int64 // by outcome
+	waiting *list.List         // of *waiter
 	timer   *time.Timer
 
 	permits int           // granted
@@ -229,6 +230,7 @@ func (l *Limiter) leave(p Permit, o Outcome, retryAfter time.Duration) {
 	now := time.Now()
 	took := now.Sub(p.began)
 	l.busy--
+	l.ends[o]++
 	switch {
 	case o == Answered:
 		l.breaker.RecordSuccess()
@@ -286,15 +288,27 @@ func (l *Limiter) setRate(perSecond float64) {
 
 // State is how a limiter stands.
 type State struct {
-	Limit float64       // requests at a time that the rule lets
-	Busy  int           // under way
-	Idle  time.Duration // idle time of the origin; 0 while it is not known
-	Brake float64       // that divides the limit; 1 for none
+	Limit   float64       `json:"limit"`   // requests at a time that the rule lets
+	Granted int           `json:"granted"` // by the workers' common ceiling
+	Busy    int           `json:"busy"`    // under way
+	Idle    time.Duration `json:"idle_ns"` // idle time of the origin; 0 while it is not known
+	Brake   float64       `json:"brake"`   // that divides the limit; 1 for none
+	Held    time.Duration `json:"held_ns"` // for which nobody may ask
+	Open    bool          `json:"open"`    // the circuit breaker lets nothing through
+
+	// Requests that ended since the limiter was made.
+	Answered int64 `json:"answered"`
+	Troubled int64 `json:"troubled"`
+	Dropped  int64 `json:"dropped"`
 }
 
 // State returns how the limiter stands.
 func (l *Limiter) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return State{l.rule.limit, l.busy, l.rule.idle(), l.brake}
+	return State{
+		Limit: l.rule.limit, Granted: l.permits, Busy: l.busy, Idle: l.rule.idle(), Brake: l.brake,
+		Held: max(time.Until(l.hold), 0), Open: l.breaker.IsOpen(),
+		Answered: l.ends[Answered], Troubled: l.ends[Troubled], Dropped: l.ends[Dropped],
+	}
 }

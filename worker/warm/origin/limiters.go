@@ -21,6 +21,9 @@ type Deps struct {
 	// Brake returns what divides the limit, 1 for nothing, and an error when the cache has no room for
 	// more, which ends the warm; nil: nothing brakes. It is asked twice a second.
 	Brake func(ctx context.Context) (float64, error)
+	// Publish lets others see how a limiter stands, every two seconds while it is in use and once at the end;
+	// nil: nobody wants to. Its errors are nobody's concern. Worker is left to it.
+	Publish func(ctx context.Context, r Report) error
 }
 
 // Limiters holds the limiters of one process, by origin. It is safe for concurrent use.
@@ -101,12 +104,18 @@ func (l *Limiter) Close() {
 func (l *Limiter) run(ctx context.Context) {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
+	var published time.Time
 	for {
 		l.renew(ctx, false)
 		l.look(ctx)
+		if time.Since(published) >= publishEvery {
+			published = time.Now()
+			l.publish(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			l.renew(context.WithoutCancel(ctx), true)
+			l.publish(context.WithoutCancel(ctx))
 			return
 		case <-tick.C:
 		case <-l.kick:
@@ -146,6 +155,15 @@ func (l *Limiter) need(now time.Time, leaving bool) Need {
 		Lease: leaseFor, Most: l.cfg.OriginConcurrency, Rate: l.cfg.OriginRate,
 		Want: want, Busy: l.busy, Hold: max(l.hold.Sub(now), 0), Leaving: leaving,
 	}
+}
+
+func (l *Limiter) publish(ctx context.Context) {
+	if l.deps.Publish == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewLimit)
+	defer cancel()
+	_ = l.deps.Publish(ctx, Report{Origin: l.name, At: time.Now().UTC(), State: l.State()}) // for eyes only
 }
 
 // look asks for the brake.
