@@ -109,6 +109,22 @@ func TestWhatIsListedIsNotedFirst(t *testing.T) {
 	if diff := cmp.Diff(append(steps, steps...), seen.of); diff != "" {
 		t.Error(diff)
 	}
+	// What is not set yet is listed again in its own release: its fill may be about to set it.
+	absent := []tasks.Listing{{Key: "absent", Tags: []string{"x"}}}
+	if n := must(s.apply.listIn(ctx, "r1", absent, true)); n != 1 {
+		t.Errorf("%d members of an entry that is not there yet, want 1", n)
+	}
+	if n := must(s.apply.listIn(ctx, "r2", absent, false)); n != 0 {
+		t.Errorf("%d members in a release that it was not copied to, want none", n)
+	}
+	// A mark that a removal has left stays: it tells its age.
+	s.invalidate(tag("x"))
+	index := s.tmpl.Key("r1", tasks.TagIndex("x"))
+	marked := s.rdb.ZScore(ctx, index, "a").Val()
+	must(s.apply.relist(ctx, []string{"r1"}))
+	if now := s.rdb.ZScore(ctx, index, "a").Val(); marked >= 0 || now != marked {
+		t.Errorf("the score %v of what was removed became %v", marked, now)
+	}
 }
 
 // deafen cuts a primary's replicas off: they hear of nothing more before it dies.
