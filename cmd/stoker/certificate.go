@@ -22,9 +22,17 @@ func certificateFields(rec release.Record) ([]health.Field, error) {
 		{Name: "Reasons", Value: strings.Join(cert.Reasons, "; ")},
 		{Name: "Coverage", Value: fmt.Sprintf("%.1f%%", 100*cert.Coverage)},
 		{Name: "Planned, stored, failed", Value: fmt.Sprintf("%d, %d, %d", cert.Planned, cert.Stored, cert.Failed)},
-		{Name: "Entries in the namespace", Value: fmt.Sprint(cert.Entries)},
+		{Name: "Entries in the namespace", Value: entriesOf(cert)},
 	}
 	return append(fields, certificateDetails(cert)...), nil
+}
+
+// entriesOf says how many entries the namespace had.
+func entriesOf(cert warm.Certificate) string {
+	if cert.EntriesAbout {
+		return fmt.Sprintf("about %d", cert.Entries)
+	}
+	return fmt.Sprint(cert.Entries)
 }
 
 // certificateDetails are what a certificate says beyond its verdict and coverage.

@@ -223,8 +223,8 @@ func printRun(w io.Writer, s warm.RunStatus) {
 	}
 	printFailures(w, *s.Certificate)
 	fmt.Fprintf(w, "%s: %s, %.1f%% of the plan is warm", s.Release, s.Status, 100*s.Certificate.Coverage)
-	if n := s.Certificate.Entries; n > 0 { // a run that gave up did not count them
-		fmt.Fprintf(w, ", %d entries in the namespace", n)
+	if s.Certificate.Entries > 0 { // a run that gave up did not count them
+		fmt.Fprintf(w, ", %s entries in the namespace", entriesOf(*s.Certificate))
 	}
 	fmt.Fprintln(w)
 	for _, why := range s.Certificate.Reasons {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -31,7 +32,7 @@ type CopySlice struct {
 //
 // Tags come along: dst's indexes get the members before any entry is copied and again at the
 // end, also when fn or the pacer ends the copy by an error. fn is called after each slice that found
-// something, by one goroutine at a time, and exactly once with Next = "", at the end; it may be called
+// something, while the next one is copied, by one goroutine at a time, and exactly once with Next = "", at the end; it may be called
 // again for slices done before when a server has restarted, failed over or been given slots. A
 // cursor that cannot be understood is the beginning, as "" is.
 func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(CopySlice) error) (err error) {
@@ -42,7 +43,8 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	if err := copyable(src, dst, families); err != nil {
 		return err
 	}
-	cp := copying{work: c.work(ctx, Work{Verb: verbCopy, Adds: true}), src: src, dst: dst, families: families}
+	cp := copying{work: c.work(ctx, Work{Verb: verbCopy, Adds: true}), src: src, dst: dst, families: families, names: c.indexNames(ctx, src)}
+	defer cp.names.close()
 	if err := cp.tags(ctx); err != nil {
 		return err
 	}
@@ -53,18 +55,11 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	if err != nil {
 		from = 0
 	}
-	for s, err := range cp.slices(ctx, copyScript, nil, src, "", from, cp.args()...) {
+	for out, err := range ahead(cp.copied(ctx, from)) {
 		if err != nil {
 			return cp.refused(ctx, err)
 		}
-		var out CopySlice
-		if s.next != 0 {
-			out.Next = strconv.FormatUint(s.next, 10)
-		}
-		if err := cp.slice(ctx, s.reply, &out); err != nil {
-			return cp.refused(ctx, err)
-		}
-		if s.next == 0 {
+		if out.Next == "" {
 			if err := cp.tags(ctx); err != nil {
 				return err
 			}
@@ -72,10 +67,28 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 			continue
 		}
 		if err := fn(out); err != nil {
-			return cp.stop(ctx, s.next == 0, err)
+			return cp.stop(ctx, out.Next == "", err)
 		}
 	}
 	return nil
+}
+
+// copied copies in slices, from a SCAN's cursor on.
+func (cp copying) copied(ctx context.Context, from uint64) iter.Seq2[CopySlice, error] {
+	return func(yield func(CopySlice, error) bool) {
+		for s, err := range cp.slices(ctx, copyScript, nil, cp.src, "", from, cp.args()...) {
+			var out CopySlice
+			if s.next != 0 {
+				out.Next = strconv.FormatUint(s.next, 10)
+			}
+			if err == nil {
+				err = cp.slice(ctx, s.reply, &out)
+			}
+			if !yield(out, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // CopyKeys copies the entries under logical keys, a slice at a time, by the rules of [Cache.Copy]; of
@@ -88,7 +101,8 @@ func (c *Cache) CopyKeys(ctx context.Context, src, dst string, logical []string,
 	if err := copyable(src, dst, logical); err != nil {
 		return err
 	}
-	cp := copying{work: c.work(ctx, Work{Verb: verbCopy, Adds: true}), src: src, dst: dst, families: []string{""}}
+	cp := copying{work: c.work(ctx, Work{Verb: verbCopy, Adds: true}), src: src, dst: dst, families: []string{""}, names: c.indexNames(ctx, src)}
+	defer cp.names.close()
 	if err := cp.tags(ctx); err != nil {
 		return err
 	}
@@ -124,7 +138,7 @@ func (cp copying) named(ctx context.Context, logical []string, out *CopySlice) e
 
 // tags carries the indexes' members that belong to the copy.
 func (cp copying) tags(ctx context.Context) error {
-	return cp.cache.carryTags(ctx, cp.src, cp.dst, cp.families)
+	return cp.cache.carryTags(ctx, cp.src, cp.dst, cp.families, cp.names)
 }
 
 // refused ends a copy after an error. One that the pacer refuses to go on with will hardly be taken
@@ -172,6 +186,7 @@ type copying struct {
 	*work
 	src, dst string
 	families []string
+	names    *indexNames // of the source's tag indexes
 }
 
 // args are the copy script's arguments after the SCAN's.

@@ -39,6 +39,15 @@
 // the destination's index when Copy returns. Until then the destination's index may lack
 // it, so whoever applies a tag meanwhile must look into the source's index as well.
 //
+// # What came meanwhile
+//
+// A reading ends with the tag indexes, and a copy carries them once more, so that what came under way is
+// in them. The indexes that were there throughout are known from the SCAN before. Those that came meanwhile
+// a watch has heard of: the server tells a connection which keys under a prefix were written to (client-side
+// caching in broadcast mode, Redis from 6 on). That spares another SCAN over the whole server. A watch that
+// may have missed something, since a connection broke, all was flushed or too much was written, and
+// a server or a user without it: then the SCAN is done. On a Cluster it always is.
+//
 // # Deleting what nobody serves
 //
 // Purge deletes a whole namespace, and what is served must never be deleted. The fence, a key

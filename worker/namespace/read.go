@@ -51,7 +51,17 @@ func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(en
 		return fmt.Errorf("%w (cursor %q)", ErrRestarted, cursor)
 	}
 	r := reading{list: c.work(ctx, Work{Verb: verbList}), work: c.work(ctx, Work{Verb: verbRead}), release: release}
+	if cursor == "" {
+		r.names = c.indexNames(ctx, release)
+		defer r.names.close()
+	}
 	for ; pass < len(readPasses); pass, from = pass+1, 0 {
+		if pass == tagPass {
+			r.names.scanned()
+			if keys, ok := r.names.named(ctx); ok {
+				return r.named(ctx, keys, fn)
+			}
+		}
 		err := r.read(ctx, pass, from, func(p parsed) error {
 			switch {
 			case len(p.entries) == 0:
@@ -69,6 +79,33 @@ func (c *Cache) ReadFrom(ctx context.Context, release, cursor string, fn func(en
 	}
 	return nil
 }
+
+// named is the pass over the tag indexes where their names are known. A later reading would have to look
+// for them, so it begins that pass anew.
+func (r reading) named(ctx context.Context, keys []string, fn func([]tasks.Entry, string) error) error {
+	for len(keys) > 0 {
+		n := min(max(r.count, 1), len(keys))
+		entries, err := r.entries(ctx, r.release, keys[:n])
+		if err != nil {
+			return err
+		}
+		keys = keys[n:]
+		next := readCursor(tagPass, "0")
+		if len(keys) == 0 {
+			next = readCursor(tagPass+1, "0")
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		if err := fn(entries, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tagPass is the pass of readPasses over the tag indexes.
+const tagPass = 1
 
 // readPasses are the passes of a reading, one after the other.
 var readPasses = [...]struct {
@@ -101,6 +138,7 @@ type reading struct {
 	list *work
 	*work
 	release string
+	names   *indexNames // of the tag indexes that its first pass comes by
 }
 
 // read does one pass of a reading, from a SCAN's cursor on.
@@ -126,7 +164,7 @@ type parsed struct {
 // values reads the listed keys of a pass in slices.
 func (r reading) values(ctx context.Context, pass int, at uint64) iter.Seq2[parsed, error] {
 	return func(yield func(parsed, error) bool) {
-		for l, err := range ahead(r.list.keys(ctx, r.release, pass, at)) {
+		for l, err := range ahead(r.list.keys(ctx, r.release, pass, at, r.names)) {
 			for len(l.keys) > 0 && err == nil {
 				n := min(max(r.count, 1), len(l.keys))
 				p := parsed{next: l.next, whole: n == len(l.keys)}
@@ -152,8 +190,8 @@ type listed struct {
 	next uint64   // the cursor behind them, 0 at the end
 }
 
-// keys lists what a pass keeps of the keys of a release.
-func (w *work) keys(ctx context.Context, release string, pass int, at uint64) iter.Seq2[listed, error] {
+// keys lists what a pass keeps of the keys of a release, and lets x, which may be nil, see all of them.
+func (w *work) keys(ctx context.Context, release string, pass int, at uint64, x *indexNames) iter.Seq2[listed, error] {
 	p := readPasses[pass]
 	return func(yield func(listed, error) bool) {
 		for s, err := range w.slices(ctx, listScript, nil, release, p.prefix, at) {
@@ -163,6 +201,7 @@ func (w *work) keys(ctx context.Context, release string, pass int, at uint64) it
 			}
 			if err == nil {
 				l.keys, err = texts(s.reply)
+				x.saw(l.keys)
 			}
 			l.keys = slices.DeleteFunc(l.keys, func(key string) bool {
 				logical, ok := w.cache.tmpl.Logical(release, key)

@@ -160,6 +160,44 @@ func TestUsage(t *testing.T) {
 	})
 }
 
+// TestEstimate: of a large server a part is looked at, and taken for all of it.
+func TestEstimate(t *testing.T) {
+	f := on(t, redistest.Start(t).Client)
+	fill := func(release, family string, n int) {
+		const step, script = 5_000, `for i = ARGV[2] + 1, ARGV[3] do redis.call('SET', ARGV[1] .. i, string.rep('x', 100)) end return 1`
+		for from := 0; from < n; from += step {
+			if err := f.rdb.Eval(t.Context(), script, nil, f.tmpl.Key(release, family), from, from+step).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	estimate := func(families ...string) namespace.Usage {
+		t.Helper()
+		u, err := f.EstimateOf(t.Context(), "r1", families)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	fill("r1", "a:", 30_000)
+	fill("r1", "b:", 60_000)
+	if u := estimate("a:"); u.Entries != 30_000 || u.About {
+		t.Errorf("of a server of 90,000 keys: %+v, want 30,000, counted", u)
+	}
+	fill("r2", "a:", 160_000)
+	whole, err := f.UsageOf(t.Context(), "r1", []string{"a:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := func(got, want int64) bool { return got > want*9/10 && got < want*11/10 }
+	if u := estimate("a:"); !near(u.Entries, 30_000) || !near(u.Bytes, whole.Bytes) || !u.About || len(u.Sample) != 10 {
+		t.Errorf("of a server of 250,000 keys: %+v, want about 30,000 of %d bytes", u, whole.Bytes)
+	}
+	if u := estimate(""); !near(u.Entries, 90_000) {
+		t.Errorf("of all families: %+v, want about 90,000", u)
+	}
+}
+
 // TestBigValues moves values that no slice may hold.
 func TestBigValues(t *testing.T) {
 	f := on(t, redistest.Start(t).Client)

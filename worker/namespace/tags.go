@@ -3,6 +3,7 @@ package namespace
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"strconv"
 	"time"
@@ -40,7 +41,7 @@ func (c *Cache) PruneTags(ctx context.Context, release string, now time.Time) (d
 		return c.indexesApart(ctx, release, Work{Verb: verbPrune}, pruning{c, release, now}.members)
 	}
 	w := c.work(ctx, Work{Verb: verbPrune})
-	return w.indexes(ctx, release, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
+	return w.indexes(ctx, w.tagsOf(ctx, release, nil), func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		return pruneScript.EvalSha(ctx, p, []string{c.tmpl.Key(release, tasks.TagIndex(tag))},
 			cursor, count, c.tmpl.Prefix(release), c.tmpl.Suffix(), milliseconds(now), milliseconds(now.Add(lastDate)), -now.Add(-keepMarks).UnixMilli(),
 			tag, c.tmpl.Prefix(release)+tasks.CompanionKey(""))
@@ -55,19 +56,21 @@ func (c *Cache) CopyTags(ctx context.Context, src, dst string) (err error) {
 	if err := c.whole(src, dst); err != nil {
 		return err
 	}
-	return c.carryTags(ctx, src, dst, []string{""})
+	return c.carryTags(ctx, src, dst, []string{""}, nil)
 }
 
 // carryTags carries the members that belong to the families to the destination's indexes. It is not
 // among the works that must end before the server is full: without their tags, entries that were
-// copied before that could not be invalidated.
-func (c *Cache) carryTags(ctx context.Context, src, dst string, families []string) error {
+// copied before that could not be invalidated. x, which may be nil, sees the indexes that a first call finds,
+// and names them to the calls that follow.
+func (c *Cache) carryTags(ctx context.Context, src, dst string, families []string, x *indexNames) error {
 	if c.sharded {
 		_, err := c.indexesApart(ctx, src, Work{Verb: verbTags}, carrying{c, src, dst, families}.members)
 		return wrapTags(err)
 	}
 	tmpl := c.tmpl
-	_, err := c.work(ctx, Work{Verb: verbTags}).indexes(ctx, src, func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
+	w := c.work(ctx, Work{Verb: verbTags})
+	_, err := w.indexes(ctx, w.tagsOf(ctx, src, x), func(p redis.Pipeliner, tag, cursor string, count int) *redis.Cmd {
 		args := []any{cursor, count, tmpl.Prefix(src), tmpl.Prefix(dst), tmpl.Suffix()}
 		for _, f := range families {
 			args = append(args, f)
@@ -92,22 +95,46 @@ type indexScript func(p redis.Pipeliner, tag, cursor string, count int) *redis.C
 // part is a place in a tag's index.
 type part struct{ tag, cursor string }
 
-// indexes runs a script over all of the release's tag indexes and returns the sum of its counts.
-func (w *work) indexes(ctx context.Context, release string, script indexScript) (sum int64, err error) {
-	for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
-		if err != nil {
-			return sum, err
+// tagsOf returns the release's tags in lists: those that x names, or those that a SCAN finds, which x
+// then sees.
+func (w *work) tagsOf(ctx context.Context, release string, x *indexNames) iter.Seq2[[]string, error] {
+	tags := func(keys []string) (tags []string) {
+		for _, key := range keys {
+			logical, _ := w.cache.tmpl.Logical(release, key)
+			if tag, ok := tasks.TagOf(logical); ok {
+				tags = append(tags, tag)
+			}
 		}
-		keys, err := texts(s.reply)
+		return tags
+	}
+	return func(yield func([]string, error) bool) {
+		if keys, ok := x.named(ctx); ok {
+			yield(tags(keys), nil)
+			return
+		}
+		for s, err := range w.slices(ctx, listScript, nil, release, tasks.TagPrefix(), 0) {
+			var keys []string
+			if err == nil {
+				keys, err = texts(s.reply)
+			}
+			x.saw(keys)
+			if !yield(tags(keys), err) || err != nil {
+				return
+			}
+		}
+		x.scanned()
+	}
+}
+
+// indexes runs a script over the indexes of tags and returns the sum of its counts.
+func (w *work) indexes(ctx context.Context, tags iter.Seq2[[]string, error], script indexScript) (sum int64, err error) {
+	for some, err := range tags {
 		if err != nil {
 			return sum, err
 		}
 		var todo []part
-		for _, key := range keys {
-			logical, _ := w.cache.tmpl.Logical(release, key)
-			if tag, ok := tasks.TagOf(logical); ok {
-				todo = append(todo, part{tag, "0"})
-			}
+		for _, tag := range some {
+			todo = append(todo, part{tag, "0"})
 		}
 		for len(todo) > 0 {
 			n := min(indexBatch, len(todo))

@@ -1,11 +1,12 @@
 -- Counts one slice of a namespace and weighs some of it.
 -- KEYS: none
 -- ARGV: 1 cursor, 2 MATCH pattern, 3 COUNT, 4 what reserved keys begin with, 5 one entry in how
---       many is weighed, 6… what the keys of the entries to count begin with
+--       many is weighed (all are in the first slice, which may be the only one), 6… what the keys
+--       of the entries to count begin with
 -- Returns {next cursor, entries, weighed entries, their bytes, bytes of reserved keys, other
 -- entries, reserved keys, key, …}: the keys are those weighed
 local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
-local reserved, stride = ARGV[4], tonumber(ARGV[5])
+local reserved, stride = ARGV[4], ARGV[1] == '0' and 1 or tonumber(ARGV[5])
 local entries, weighed, bytes, others, skipped, own = 0, 0, 0, 0, 0, 0
 local out = { step[1], 0, 0, 0, 0, 0, 0 }
 

@@ -21,12 +21,29 @@ const (
 	DocVerdict     Doc = "verdict"     // after the switch against before (package health)
 	DocWatch       Doc = "watch"       // the looks since the last switch to it (package health)
 	DocSnapshot    Doc = "snapshot"    // its newest verified archive (package snapshot)
-	DocPurge       Doc = "purge"       // what the last expiry deleted (package retire)
+	DocPurge       Doc = "purge"       // what the last expiry deleted: a [Purge]
 	DocRestore     Doc = "restore"     // the last rollback to it (package restore)
 	DocDrill       Doc = "drill"       // the last drill with its archive (package restore)
 )
 
 const docPrefix = "doc:"
+
+// Purge is the document about the deleting of a release's keys (DocPurge). One without FinishedAt
+// stands for keys that may still be there.
+type Purge struct {
+	Task       string    `json:"task,omitempty"`
+	Deleted    int64     `json:"deleted"` // keys, by the try that finished
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	// Servers names the servers of the cache Redis that were proved to have no key of it any more. While they
+	// are the same, nothing that was deleted has come back.
+	Servers string `json:"servers,omitempty"`
+}
+
+// Purged returns what is known of the deleting of the release's keys, the zero value where nothing is.
+func (r Record) Purged() (p Purge, err error) {
+	_, err = r.Doc(DocPurge, &p)
+	return p, err
+}
 
 // Notes is what a colleague needs to know of a release, in its author's words.
 type Notes struct {

@@ -22,7 +22,7 @@ func (t *run) bringBack(ctx context.Context, rec release.Record) error {
 		return err
 	}
 	if rec.State == release.Archived {
-		err = t.begin(ctx, d)
+		err = t.begin(ctx, rec, d)
 	} else {
 		err = t.takeUp(ctx, rec)
 	}
@@ -68,7 +68,7 @@ func markOf(d snapshot.Descriptor) invalidation.Mark {
 }
 
 // begin makes sure that the archive can come back, then moves the release to restoring.
-func (t *run) begin(ctx context.Context, d snapshot.Descriptor) error {
+func (t *run) begin(ctx context.Context, rec release.Record, d snapshot.Descriptor) error {
 	if err := t.fresh(ctx, d); err != nil {
 		return err
 	}
@@ -76,7 +76,11 @@ func (t *run) begin(ctx context.Context, d snapshot.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	t.Phase, t.Block, t.Archive = chosen, 0, d.Name
+	purged, err := rec.Purged()
+	if err != nil {
+		return err
+	}
+	t.Phase, t.Block, t.Archive, t.Empty = chosen, 0, d.Name, purged.Servers
 	t.Report = Report{From: t.Report.From, To: t.Report.To, Via: ViaArchive, Salvaged: salvaged}
 	if salvaged != nil {
 		t.Report.Lost = d.Entries - salvaged.Entries
@@ -85,7 +89,7 @@ func (t *run) begin(ctx context.Context, d snapshot.Descriptor) error {
 		return err
 	}
 	// Before the move: should the restore be given up and die, the next expiry purges it.
-	if err := t.Ledger.SetDoc(ctx, t.Report.To, release.DocPurge, struct{}{}); err != nil {
+	if err := t.Ledger.SetDoc(ctx, t.Report.To, release.DocPurge, release.Purge{}); err != nil {
 		return err
 	}
 	err = t.Ledger.Move(ctx, t.Report.To, release.Archived, release.Restoring, t.by)
@@ -220,32 +224,45 @@ func (t *run) restoredBy() tasks.By {
 	return by
 }
 
-// clear takes the fence from any purge and deletes what it has left.
+// clear takes the fence from any purge and deletes what it has left. That is nothing on servers which an
+// expiry has proved empty and which are still the same: what others have written to the namespace
+// since is younger than the archive's mark, so that the replay reaches it as it does the archive's entries.
 func (t *run) clear(ctx context.Context) error {
 	if t.Phase >= cleared {
 		return nil
 	}
-	if err := t.purge(ctx, release.Restoring); err != nil {
+	var err error
+	if t.Empty != "" && t.Empty == t.Servers {
+		_, err = t.takeFence(ctx, release.Restoring)
+	} else {
+		err = t.purge(ctx, release.Restoring)
+	}
+	if err != nil {
 		return err
 	}
 	t.Phase, t.Block = cleared, 0
 	return t.advance(ctx)
 }
 
-// purge deletes the namespace of a release that is in that state by this task. The token is
+// takeFence ends any purge of the release, provided that it is in that state by this task. The token is
 // this try's alone, so that no other try's deleting outlives it.
-func (t *run) purge(ctx context.Context, state release.State) error {
-	var err error
+func (t *run) takeFence(ctx context.Context, state release.State) (token string, err error) {
+	token = "restore:" + t.job.ID() + ":" + rand.Text()
+	if err := t.Cache.SetFence(ctx, t.Report.To, token); err != nil {
+		return "", err
+	}
+	// After taking the fence: whoever takes the release over says so before it takes the
+	// fence from us, so either that is seen here or our deleting stops.
+	return token, t.held(ctx, state)
+}
+
+// purge deletes the namespace of a release that is in that state by this task.
+func (t *run) purge(ctx context.Context, state release.State) (err error) {
 	// An expiry that was late may take the fence once more before it sees that the release
 	// has moved: ask again.
 	for range 3 {
-		token := "restore:" + t.job.ID() + ":" + rand.Text()
-		if err = t.Cache.SetFence(ctx, t.Report.To, token); err != nil {
-			return err
-		}
-		// After taking the fence: whoever takes the release over says so before it takes the
-		// fence from us, so either that is seen here or our deleting stops.
-		if err := t.held(ctx, state); err != nil {
+		var token string
+		if token, err = t.takeFence(ctx, state); err != nil {
 			return err
 		}
 		_, err = t.Cache.Purge(ctx, t.Report.To, token, func(deleted int64) {

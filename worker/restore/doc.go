@@ -17,7 +17,8 @@
 //     all tag indexes are among them
 //  2. move archived → restoring: live, so every invalidation from now on reaches it
 //  3. open a mark at the snapshot's: the log is kept, and nobody can flip to the release
-//  4. take the fence, which stops any purge that still runs; purge what it left
+//  4. take the fence, which stops any purge that still runs; purge what it left, unless an expiry has
+//     proved that there is nothing on the servers of now: they have lost no removal since
 //  5. write the archive's entries, a block while the one before it is written, then all of
 //     its tag indexes: a tag that is invalidated meanwhile loses its index, and what is written
 //     after that would escape the replay. Expired entries are left out

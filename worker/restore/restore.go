@@ -139,6 +139,7 @@ type cursor struct {
 	Archive     string    `json:"archive,omitempty"`
 	Block       int       `json:"block,omitempty"`
 	Servers     string    `json:"servers,omitempty"` // of the cache Redis, where all of it was written
+	Empty       string    `json:"empty,omitempty"`   // those that were proved to have no key of it, before this restore
 	Prior       string    `json:"prior,omitempty"`   // the task it was taken over from
 }
 

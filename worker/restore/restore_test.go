@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/alphanode/stoker/tasks"
+	"github.com/alphanode/stoker/worker/namespace"
 	"github.com/alphanode/stoker/worker/release"
 	"github.com/alphanode/stoker/worker/restore"
 	"github.com/alphanode/stoker/worker/retire/verbtest"
@@ -162,6 +163,42 @@ func TestRestoreFromArchive(t *testing.T) {
 		t.Errorf("%d marks are open", n)
 	}
 	w.Verify("r1")
+}
+
+// A namespace that an expiry has proved empty is not gone through again, as long as the servers are the
+// same. What somebody wrote to it since is as fresh as all else after the replay.
+func TestPurgesUnlessProvedEmpty(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		proved func(w *verbtest.World) // notes what an expiry has proved
+		stays  bool
+	}{
+		{"proved", func(w *verbtest.World) { w.Purged("r1") }, true},
+		{"proved of other servers", func(w *verbtest.World) {
+			w.Must(w.Ledger.SetDoc(w.T.Context(), "r1", release.DocPurge, release.Purge{FinishedAt: time.Now(), Servers: "others"}))
+		}, false},
+		{"begun", func(w *verbtest.World) {
+			w.Must(w.Ledger.SetDoc(w.T.Context(), "r1", release.DocPurge, release.Purge{Task: "t"}))
+		}, false},
+		{"not proved", func(*verbtest.World) {}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, before := archived(t)
+			test.proved(w)
+			w.Must(w.Cache.Put(t.Context(), "r1", []namespace.Put{
+				{Entry: tasks.Entry{Key: "late", Type: tasks.EntryString, Value: "x"}},
+				{Entry: tasks.Entry{Key: "stale", Type: tasks.EntryString, Value: "x"}, Tags: []string{"author:1"}},
+			}))
+			invalidate(w)
+			_, err := restore.New(rooms(w, nil)).Rollback(t.Context(), verbtest.NewJob("a"), toR1)
+			w.Must(err)
+			want := without(before)
+			if test.stays {
+				want["late"] = w.Entries("r1")["late"]
+			}
+			wantEntries(t, w, "r1", want)
+		})
+	}
 }
 
 func TestExpiredEntriesAreLeftOut(t *testing.T) {

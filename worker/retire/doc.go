@@ -5,7 +5,7 @@
 //
 //	mark := OpenReader(namespace)        goes back below unfinished writers
 //	note the servers of the cache Redis, and have those that are new among them lack no removal
-//	write every entry to a draft, publish it, read it back, check every byte
+//	write every entry to a draft, publish it, read it back, hold every byte against the checksums
 //	refuse when the release has moved since step 1: a purge may have run under the reading
 //	record the descriptor, then delete the archive recorded before, then CloseReader
 //
@@ -43,7 +43,8 @@
 //  5. delete in slices, each of which checks the fence; the state is read every 20 ms between slices
 //  6. a last scan proves the namespace empty, and counts once the replicas have heard of all that was
 //     deleted: after a failover before that, deleting begins anew at 4
-//  7. document "purge" := finished; for an expired release its archive is deleted
+//  7. document "purge" := finished, on which servers; for an expired release its archive is deleted.
+//     A restore need not purge those servers again
 //
 // # Large values
 //

@@ -116,7 +116,7 @@ func (r *Retirer) leave(ctx context.Context, job tasks.Job, rec release.Record, 
 		}
 	}
 	if rec.State != release.Archived { // whose purge may be finished already
-		if err := r.Ledger.SetDoc(ctx, rec.ID, release.DocPurge, Purge{Task: job.ID()}); err != nil {
+		if err := r.Ledger.SetDoc(ctx, rec.ID, release.DocPurge, release.Purge{Task: job.ID()}); err != nil {
 			return err
 		}
 	}

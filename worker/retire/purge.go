@@ -17,18 +17,9 @@ import (
 // the fence; this ends a purge whose fence nobody took.
 const lookEvery = 20 * time.Millisecond
 
-// Purge is the ledger's document about the deleting of a release's keys (release.DocPurge).
-// One without FinishedAt stands for keys that may still be there.
-type Purge struct {
-	Task       string    `json:"task,omitempty"`
-	Deleted    int64     `json:"deleted"` // keys, by the try that finished
-	FinishedAt time.Time `json:"finished_at,omitzero"`
-}
-
 // purged reports whether nothing is left to delete of an archived or expired release.
 func purged(rec release.Record) (bool, error) {
-	var p Purge
-	_, err := rec.Doc(release.DocPurge, &p)
+	p, err := rec.Purged()
 	return !p.FinishedAt.IsZero(), err
 }
 
@@ -59,6 +50,11 @@ func (r *Retirer) purgeOnce(ctx context.Context, job tasks.Job, id string) (int6
 	if err := r.mayPurge(ctx, id); err != nil {
 		return 0, err
 	}
+	// Before the purge notes its own: what it proves, it proves of no others than those.
+	servers, err := r.Cache.Servers(ctx)
+	if err != nil {
+		return 0, err
+	}
 	guarded, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var looked time.Time
@@ -83,7 +79,9 @@ func (r *Retirer) purgeOnce(ctx context.Context, job tasks.Job, id string) (int6
 		return deleted, err
 	}
 	r.Logger.Info("namespace purged", "release", id, "deleted", deleted)
-	return deleted, r.Ledger.SetDoc(ctx, id, release.DocPurge, Purge{Task: job.ID(), Deleted: deleted, FinishedAt: r.Now().UTC()})
+	return deleted, r.Ledger.SetDoc(ctx, id, release.DocPurge, release.Purge{
+		Task: job.ID(), Deleted: deleted, FinishedAt: r.Now().UTC(), Servers: servers,
+	})
 }
 
 // mayPurge refuses to delete what may be served.

@@ -89,18 +89,26 @@ func (r *Retirer) write(ctx context.Context, job tasks.Job, rec release.Record, 
 	return w.archive(ctx)
 }
 
-// verify reads the archive back, holds it against its description, and adds what only its entries tell.
+// verify reads the archive back and holds every byte of it against its description: what the store has is
+// what was written. Its entries are looked at only where the description lacks what they need; else that is
+// left to drills, which bring them back.
 func (r *Retirer) verify(ctx context.Context, d *snapshot.Descriptor) error {
 	in, err := r.Store.Open(ctx, d.Name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	read, err := snapshot.Verify(ctx, in)
+	var read snapshot.Summary
+	if d.Needs.Memory > 0 {
+		read, err = snapshot.Skim(ctx, in, nil)
+	} else {
+		read, err = snapshot.Verify(ctx, in)
+		d.Needs = read.Needs
+	}
 	if err != nil {
 		return fmt.Errorf("verify %q: %w", d.Name, err)
 	}
-	d.Needs, d.VerifiedAt = read.Needs, r.Now().UTC()
+	d.VerifiedAt = r.Now().UTC()
 	return d.Matches(read)
 }
 

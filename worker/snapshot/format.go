@@ -78,7 +78,8 @@ type Summary struct {
 	Footer
 	Size int64 `json:"size"` // of the file, in bytes
 
-	// Needs is what all of its entries need, expired ones among them; of an archive whose blocks were read.
+	// Needs is what all of its entries need, expired ones among them; zero where no entry was looked at,
+	// as by [Skim], and of an archive that was gone on with behind a checkpoint which does not tell.
 	Needs Needs `json:"-"`
 }
 

@@ -159,7 +159,8 @@ func Verify(ctx context.Context, r io.Reader) (Summary, error) {
 }
 
 // Skim reads an archive to its end and holds every byte of it against the checksums, without looking into
-// its blocks. One that was verified once, and whose checksum is the one from then, is as whole as it was.
+// its blocks. One whose checksum is the one that its writer made, or that it had when it was verified, is
+// what was written, or verified.
 // progress, which may be nil, gets the entries passed so far.
 func Skim(ctx context.Context, r io.Reader, progress func(entries int64)) (Summary, error) {
 	in, err := NewReader(r)

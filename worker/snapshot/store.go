@@ -84,13 +84,13 @@ type Descriptor struct {
 	Checksum   string    `json:"checksum"`
 	Server     string    `json:"server,omitempty"`
 	Created    time.Time `json:"created"`
-	VerifiedAt time.Time `json:"verified_at"`         // when every entry of it was read
-	Needs      Needs     `json:"needs,omitzero"`      // of the server, as that reading found; those of before do not tell
+	VerifiedAt time.Time `json:"verified_at"`         // when every byte of it was read back
+	Needs      Needs     `json:"needs,omitzero"`      // of the server; those of before do not tell
 	Replaces   string    `json:"replaces,omitempty"`  // the archive recorded before, which may go
 	DeletedAt  time.Time `json:"deleted_at,omitzero"` // of the archive, when the release expired
 }
 
-// Describe makes the ledger's entry for an archive that was read at that time.
+// Describe makes the ledger's entry for an archive that was read back at that time.
 func Describe(s Summary, name, store string, verified time.Time) Descriptor {
 	return Descriptor{
 		Release: s.Release, Name: name, Store: store,

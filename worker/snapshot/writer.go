@@ -19,6 +19,7 @@ type Writer struct {
 	sum    *xxhash.Digest // of everything written so far
 	header Header
 	footer Footer
+	needs  *Needs // of everything written so far; nil where that is not known
 	size   int64
 
 	raw    []byte // the block being filled
@@ -34,7 +35,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h}
+	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h, needs: new(Needs)}
 	body, err := json.Marshal(h)
 	if err != nil {
 		return nil, fmt.Errorf("write archive: header: %w", err)
@@ -80,6 +81,9 @@ func (w *Writer) Write(entries ...tasks.Entry) error {
 		w.place.Entries++
 		w.place.Tags += isTag(e)
 		w.footer.count(e)
+		if w.needs != nil {
+			w.needs.Add(e, len(w.header.Prefix))
+		}
 	}
 	return nil
 }
@@ -102,7 +106,11 @@ func (w *Writer) Close() (Summary, error) {
 	if err := w.putFrame(h, body); err != nil {
 		return Summary{}, err
 	}
-	return Summary{Header: w.header, Footer: w.footer, Size: w.size}, nil
+	s := Summary{Header: w.header, Footer: w.footer, Size: w.size}
+	if w.needs != nil {
+		s.Needs = *w.needs
+	}
+	return s, nil
 }
 
 // Flush ends the block that is being filled, if it holds anything.
@@ -145,6 +153,7 @@ type writerState struct {
 	Size   int64  `json:"size"`
 	Sum    []byte `json:"sum"` // of everything written so far, as its digest marshals itself
 	Footer Footer `json:"footer"`
+	Needs  *Needs `json:"needs,omitempty"` // nil in a state that was written before they were counted
 	Index  []byte `json:"index"`
 }
 
@@ -157,7 +166,7 @@ func (w *Writer) state() (writerState, error) {
 	if err != nil {
 		return writerState{}, fmt.Errorf("write archive: checksum: %w", err)
 	}
-	return writerState{Size: w.size, Sum: sum, Footer: w.footer, Index: w.index}, nil
+	return writerState{Size: w.size, Sum: sum, Footer: w.footer, Needs: w.needs, Index: w.index}, nil
 }
 
 // resumeWriter goes on with an archive on w, which stands behind what the state tells of.
@@ -166,7 +175,7 @@ func resumeWriter(w io.Writer, h Header, s writerState) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h, size: s.Size, footer: s.Footer, index: s.Index}
+	out := &Writer{w: w, zip: zip, sum: xxhash.New(), header: h, size: s.Size, footer: s.Footer, needs: s.Needs, index: s.Index}
 	if err := out.sum.UnmarshalBinary(s.Sum); err != nil {
 		return nil, fmt.Errorf("write archive: checksum: %w", err)
 	}

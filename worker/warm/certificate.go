@@ -26,17 +26,18 @@ type Certificate struct {
 	Run     string    `json:"run"`
 	At      time.Time `json:"at"`
 	Figures
-	Coverage      float64         `json:"coverage"`           // (stored + invalidated) / planned
-	Demanded      float64         `json:"demanded"`           // the plan's least coverage, of all and of each source
-	Sample        float64         `json:"sample,omitempty"`   // share of the entries that the run was asked for; 0 means all
-	Sampled       int             `json:"sampled"`            // stored entries that were looked up at the end, without those whose fate is unclear
-	SampleMissing int             `json:"sample_missing"`     // of them, gone without having been invalidated
-	FirstExpiry   time.Duration   `json:"first_expiry_ns"`    // shortest lifetime left among the sampled; 0 when none ends
-	SameMinute    float64         `json:"same_minute"`        // largest share of the sampled whose lifetimes end within one minute
-	Entries       int64           `json:"entries"`            // entries of the whole namespace at the end
-	Sources       []SourceFigures `json:"sources"`            // in the plan's order
-	Hot           *HotFigures     `json:"hot,omitempty"`      // of a plan with a hot list
-	Warnings      []string        `json:"warnings,omitempty"` // what does not change the verdict
+	Coverage      float64         `json:"coverage"`                // (stored + invalidated) / planned
+	Demanded      float64         `json:"demanded"`                // the plan's least coverage, of all and of each source
+	Sample        float64         `json:"sample,omitempty"`        // share of the entries that the run was asked for; 0 means all
+	Sampled       int             `json:"sampled"`                 // stored entries that were looked up at the end, without those whose fate is unclear
+	SampleMissing int             `json:"sample_missing"`          // of them, gone without having been invalidated
+	FirstExpiry   time.Duration   `json:"first_expiry_ns"`         // shortest lifetime left among the sampled; 0 when none ends
+	SameMinute    float64         `json:"same_minute"`             // largest share of the sampled whose lifetimes end within one minute
+	Entries       int64           `json:"entries"`                 // entries of the whole namespace at the end
+	EntriesAbout  bool            `json:"entries_about,omitempty"` // they were estimated: the cache Redis is large
+	Sources       []SourceFigures `json:"sources"`                 // in the plan's order
+	Hot           *HotFigures     `json:"hot,omitempty"`           // of a plan with a hot list
+	Warnings      []string        `json:"warnings,omitempty"`      // what does not change the verdict
 }
 
 // Figures count a part of a run. Planned = Stored + Invalidated + Failed.
@@ -91,6 +92,7 @@ type outcome struct {
 	hot     *HotFigures   // nil without a hot list
 	unclear bool          // whether an edit is why hot entries are missing
 	entries int64
+	about   bool // entries is an estimate
 	at      time.Time
 	gaveUp  string // why the run ended before its batches did; "" when it did not
 }
@@ -99,7 +101,7 @@ type outcome struct {
 func certify(o outcome) Certificate {
 	c := Certificate{
 		Run: o.run, At: o.at, Demanded: o.demand.coverage(), Sample: o.share,
-		Sampled: o.sampled, SampleMissing: o.missing, FirstExpiry: o.first, Entries: o.entries,
+		Sampled: o.sampled, SampleMissing: o.missing, FirstExpiry: o.first, Entries: o.entries, EntriesAbout: o.about,
 		SameMinute: o.minute, Hot: o.hot,
 	}
 	if warning := warnAtOnce(o.minute, o.begins, o.sampled); warning != "" {

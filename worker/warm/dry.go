@@ -189,7 +189,7 @@ func (v *surveyor) surveyCarry(ctx context.Context) (Survey, error) {
 	if err != nil {
 		return v.found, err
 	}
-	e, err := src.Estimate(ctx)
+	e, err := src.Count(ctx)
 	if err != nil {
 		return v.found, err
 	}

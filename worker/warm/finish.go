@@ -114,8 +114,8 @@ func (r *Runner) judge(ctx context.Context, rec runRecord, st state, id string, 
 	if o.hot, o.unclear, err = r.hotFigures(ctx, rec, *st.cut, id, all.mark); err != nil {
 		return o, err
 	}
-	usage, err := r.deps.Cache.Usage(ctx, id)
-	o.entries = usage.Entries
+	usage, err := r.deps.Cache.EstimateOf(ctx, id, []string{""})
+	o.entries, o.about = usage.Entries, usage.About
 	return o, err
 }
 

@@ -50,8 +50,8 @@ func (r *Runner) carry(ctx context.Context, s Source, release string) (*carry.So
 	return carry.New(r.deps.Cache, from, release, s.Carry.Families)
 }
 
-// fit refuses carries that do not fit together. What is there already from an earlier run is counted
-// only when it matters: that is one more look at the whole server.
+// fit refuses carries that do not fit together. What is there already from an earlier run counts
+// only when it matters.
 func (r *Runner) fit(ctx context.Context, carries []*carry.Source) error {
 	var sum carry.Estimate
 	for _, src := range carries {

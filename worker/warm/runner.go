@@ -78,7 +78,6 @@ type Cache interface {
 	Remove(ctx context.Context, release string, keys []string) (int64, error)
 	Lookup(ctx context.Context, release string, keys []string) ([]namespace.Found, error)
 	Get(ctx context.Context, release string, keys []string) ([]tasks.Entry, error)
-	Usage(ctx context.Context, release string) (namespace.Usage, error)
 	Uses(ctx context.Context, release string, fn func(counted bool, uses []namespace.Use) error) error
 	// Servers names the servers of the cache Redis; Replicated does so when their replicas have all that
 	// was written before.

@@ -124,6 +124,7 @@ func (s *site) archive() {
 	}
 	s.Must(s.Ledger.Move(ctx, "r1", release.Standby, release.Archived, verbtest.By))
 	s.Purge("r1")
+	s.Purged("r1")
 }
 
 // wantEntries ends the benchmark unless a namespace has that many.

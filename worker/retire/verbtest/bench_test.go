@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -58,9 +60,10 @@ type contender struct {
 
 // contest lets every contender do its work in every round, each round begun by another one, and
 // reports the medians: keys a second of each, and how often each of the others' speed stoker's
-// is, which comes first, and the speed of its part.
-func contest(b *testing.B, keys int, all ...contender) {
-	speeds := make([][]float64, len(all))
+// is, which comes first, and the speed of its part. Of what each costs the server it reports the processor's
+// time for a key, which a busy machine changes less.
+func (s *site) contest(b *testing.B, keys int, all ...contender) {
+	speeds, costs := make([][]float64, len(all)), make([][]float64, len(all))
 	var part []float64
 	for round := range b.N {
 		for i := range all {
@@ -68,9 +71,10 @@ func contest(b *testing.B, keys int, all ...contender) {
 			if all[i].setup != nil {
 				all[i].setup()
 			}
-			start := time.Now()
+			start, used := time.Now(), s.serverTime()
 			all[i].work()
 			speeds[i] = append(speeds[i], float64(keys)/time.Since(start).Seconds())
+			costs[i] = append(costs[i], 1e6*(s.serverTime()-used)/float64(keys))
 			if all[i].took != nil {
 				part = append(part, float64(keys)/all[i].took().Seconds())
 			}
@@ -79,6 +83,7 @@ func contest(b *testing.B, keys int, all ...contender) {
 	b.ReportMetric(0, "ns/op")
 	for i, c := range all {
 		b.ReportMetric(median(speeds[i]), c.name+"-keys/s")
+		b.ReportMetric(median(costs[i]), c.name+"-server-µs/key")
 		if i == 0 {
 			continue
 		}
@@ -87,6 +92,21 @@ func contest(b *testing.B, keys int, all ...contender) {
 			b.ReportMetric(median(ratios(part, speeds[i])), all[0].part+"-x-"+c.name)
 		}
 	}
+}
+
+var serverTime = regexp.MustCompile(`(?m)^used_cpu_(?:sys|user):([0-9.]+)`)
+
+// serverTime returns the processor's time that the server has used, in seconds.
+func (s *site) serverTime() (sum float64) {
+	s.T.Helper()
+	info, err := s.Client.Info(s.T.Context(), "cpu").Result()
+	s.Must(err)
+	for _, m := range serverTime.FindAllStringSubmatch(info, -1) {
+		seconds, err := strconv.ParseFloat(m[1], 64)
+		s.Must(err)
+		sum += seconds
+	}
+	return sum
 }
 
 func ratios(of, to []float64) []float64 {
@@ -106,7 +126,7 @@ func median(of []float64) float64 {
 // slices and the pass that proves the namespace empty; the peers prove nothing.
 func (s *site) benchExpire(b *testing.B) {
 	refill := func() { s.rebirth("r1", release.Archived); s.load("r1") }
-	contest(b, entries,
+	s.contest(b, entries,
 		contender{"stoker", refill, func() { s.expire(tasks.PaceFull) }, "deleting", s.until("purge r1")},
 		contender{name: "cli", setup: refill, work: func() { s.cliUnlink("r1") }},
 		contender{name: "go", setup: refill, work: func() { s.goUnlink("r1") }},
@@ -114,13 +134,13 @@ func (s *site) benchExpire(b *testing.B) {
 	s.wantEntries("r1", 0)
 }
 
-// carry: a warm run copies everything to a release that has nothing. stoker's time holds the tag
-// indexes' two passes, the checks against the log and the certificate.
+// carry: a warm run copies everything to a release that has nothing. stoker's time holds a look at all values,
+// a pass over the server for the tag indexes, the checks against the log and the certificate.
 func (s *site) benchCarry(b *testing.B) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
 	fresh := func() { s.Purge("r9"); s.rebirth("r9", release.New) }
-	contest(b, entries,
+	s.contest(b, entries,
 		contender{"stoker", fresh, func() { s.carry(tasks.PaceFull) }, "copying", s.during("warm pages")},
 		contender{name: "dump-restore", setup: fresh, work: func() { s.goDumpRestore("r1", "r9") }},
 	)
@@ -128,24 +148,24 @@ func (s *site) benchCarry(b *testing.B) {
 	s.Purge("r9")
 }
 
-// snapshot: the namespace is written to an archive, synced to disk, read back and verified.
+// snapshot: the namespace is written to an archive, synced to disk, read back and held against its checksums.
 func (s *site) benchSnapshot(b *testing.B) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
-	contest(b, entries,
+	s.contest(b, entries,
 		contender{"stoker", nil, func() { s.snapshot(tasks.PaceFull) }, "reading", s.until("snapshot r1")},
 		contender{name: "read", work: func() { s.goRead("r1") }},
 	)
 }
 
-// restore: a rollback to an archived release, to the flip: the archive verified, its entries
+// restore: a rollback to an archived release, to the flip: the archive held against its checksums, its entries
 // written, the log replayed, a sample proved. The peer writes the same data from a file.
 func (s *site) benchRestore(b *testing.B) {
 	s.rebirth("r1", release.Standby)
 	s.load("r1")
 	s.snapshot(tasks.PaceFull)
 	pipe := s.writePipe("r1")
-	contest(b, entries,
+	s.contest(b, entries,
 		contender{"stoker", s.archive, func() { s.rollback(tasks.PaceFull) }, "writing", s.during("restore r1")},
 		contender{name: "cli-pipe", setup: func() { s.Purge("r1") }, work: func() { s.cliPipe(pipe) }},
 	)

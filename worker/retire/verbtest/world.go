@@ -166,6 +166,14 @@ func (w *World) Archive(id string) {
 	w.Purge(id)
 }
 
+// Purged notes that an expiry has proved a namespace empty.
+func (w *World) Purged(id string) {
+	w.T.Helper()
+	servers, err := w.Cache.Servers(w.T.Context())
+	w.Must(err)
+	w.Must(w.Ledger.SetDoc(w.T.Context(), id, release.DocPurge, release.Purge{FinishedAt: time.Now().UTC(), Servers: servers}))
+}
+
 // Purge deletes a namespace, whatever it is.
 func (w *World) Purge(id string) {
 	w.T.Helper()

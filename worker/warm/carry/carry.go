@@ -20,8 +20,9 @@ import (
 type Cache interface {
 	// Copy copies the entries of the families from src to dst in slices, from a cursor on.
 	Copy(ctx context.Context, src, dst string, families []string, cursor string, fn func(namespace.CopySlice) error) error
-	// UsageOf counts the entries of the families and estimates their memory.
+	// UsageOf counts the entries of the families and estimates their memory; EstimateOf estimates both.
 	UsageOf(ctx context.Context, release string, families []string) (namespace.Usage, error)
+	EstimateOf(ctx context.Context, release string, families []string) (namespace.Usage, error)
 	// Read reads a namespace in slices.
 	Read(ctx context.Context, release string, fn func(entries []tasks.Entry) error) error
 	// CopyKeys copies entries by their keys.
@@ -59,17 +60,26 @@ type Estimate struct {
 // original: a place in each of the two, and the entry of its expiry, in bytes.
 const copyOverhead = 16 + 16 + 24
 
-// Estimate tells what the carry takes in a destination that has none of its entries.
-func (s *Source) Estimate(ctx context.Context) (Estimate, error) { return s.usage(ctx, s.from) }
+// Count tells what the carry takes in a destination that has none of its entries; it counts them.
+func (s *Source) Count(ctx context.Context) (Estimate, error) {
+	return s.usage(ctx, s.from, s.cache.UsageOf)
+}
 
-// Carried tells what the destination has of the families already.
-func (s *Source) Carried(ctx context.Context) (Estimate, error) { return s.usage(ctx, s.to) }
+// Estimate does so about, in a time that does not grow with the cache.
+func (s *Source) Estimate(ctx context.Context) (Estimate, error) {
+	return s.usage(ctx, s.from, s.cache.EstimateOf)
+}
 
-func (s *Source) usage(ctx context.Context, release string) (Estimate, error) {
+// Carried tells about what the destination has of the families already.
+func (s *Source) Carried(ctx context.Context) (Estimate, error) {
+	return s.usage(ctx, s.to, s.cache.EstimateOf)
+}
+
+func (s *Source) usage(ctx context.Context, release string, of func(context.Context, string, []string) (namespace.Usage, error)) (Estimate, error) {
 	if release == "" {
 		return Estimate{}, nil
 	}
-	u, err := s.cache.UsageOf(ctx, release, s.families)
+	u, err := of(ctx, release, s.families)
 	return Estimate{u.Entries, u.Bytes + copyOverhead*u.Entries, u.Sample}, err
 }
 
