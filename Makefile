@@ -2,7 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_TIMEOUT = 15m
 
-.PHONY: accessibility demo test lint bench bench-large model fuzz kills archive cluster verdicts rows crawl plot build tools
+.PHONY: accessibility demo test lint bench bench-large model fuzz kills restarts upgrade archive cluster verdicts rows crawl plot build tools
 
 demo: ## the whole job, on a site of its own
 	go run ./cmd/stoker demo
@@ -33,6 +33,14 @@ fuzz: ## every decoder, half a minute each (FUZZ_TIME=10m for longer)
 KILLS = 50
 kills: ## killed in mid-work: KILLS times in each of carry, snapshot, expire and restore, on each kind of cache Redis; half an hour
 	STOKER_TEST_KILLS=$(KILLS) go test -timeout 120m -parallel 3 -run TestKilledInEveryWork -v ./cmd/stoker
+
+RESTARTS = 10m
+restarts: ## two schedulers and three workers, one of each killed every 20 s, all restarted in turn and the queue Redis killed three times, for RESTARTS
+	STOKER_TEST_RESTARTS=$(RESTARTS) go test -timeout 120m -run TestRestarts -v ./cmd/stoker
+
+UPGRADE_FROM = 59e153e
+upgrade: ## a site upgraded and taken back in mid-work, from the stoker of an earlier revision, and to one a version ahead
+	STOKER_TEST_UPGRADE_FROM=$(UPGRADE_FROM) go test -timeout 20m -run TestUpgrade -v ./cmd/stoker
 
 # STOKER_TEST_REDIS_SERVER=/path/to/redis-server (or valkey-server) runs any test on another server; then this
 # also restores archives of one server on the other.

@@ -141,12 +141,16 @@ func (s Schedule) Latest(e Entry, t time.Time) (tick time.Time, ok bool) {
 
 // Run is what a person wants to know of an entry.
 type Run struct {
-	Entry string    `json:"entry"`
-	Task  string    `json:"task"`
-	Cron  string    `json:"cron"`
-	Last  time.Time `json:"last,omitzero"` // tick enqueued last
-	Next  time.Time `json:"next"`
+	Entry  string    `json:"entry"`
+	Task   string    `json:"task"`
+	Cron   string    `json:"cron"`
+	Last   time.Time `json:"last,omitzero"`    // tick enqueued last
+	Next   time.Time `json:"next"`             // zero when there is none in five years
+	Missed int       `json:"missed,omitempty"` // ticks since the last that are over a minute late, up to [MostMissed]
 }
+
+// MostMissed is how far missed ticks are counted.
+const MostMissed = 1000
 
 // Runs lists the entries with their last and next tick, in the schedule's order and time zone.
 func (s Schedule) Runs(ctx context.Context, queue redis.Cmdable, keys tasks.Keys, now time.Time) ([]Run, error) {
@@ -156,11 +160,23 @@ func (s Schedule) Runs(ctx context.Context, queue redis.Cmdable, keys tasks.Keys
 	}
 	runs := make([]Run, 0, len(s.Entries))
 	for _, e := range s.Entries {
-		r := Run{Entry: e.Name, Task: e.Task, Cron: e.Cron, Next: s.Next(e, now).In(s.Location)}
+		r := Run{Entry: e.Name, Task: e.Task, Cron: e.Cron}
+		if next := s.Next(e, now); !next.IsZero() {
+			r.Next = next.In(s.Location)
+		}
 		if t, ok := last[e.Name]; ok {
-			r.Last = t.In(s.Location)
+			r.Last, r.Missed = t.In(s.Location), s.missed(e, t, now)
 		}
 		runs = append(runs, r)
 	}
 	return runs, nil
+}
+
+// missed counts an entry's ticks after last that should have been enqueued by now. Schedulers catch up
+// twice a minute, so what is a minute old is late.
+func (s Schedule) missed(e Entry, last, now time.Time) (n int) {
+	for t := s.Next(e, last); !t.IsZero() && now.Sub(t) > time.Minute && n < MostMissed; t = s.Next(e, t) {
+		n++
+	}
+	return n
 }

@@ -15,6 +15,7 @@ var causes = []struct {
 	{"not found", ErrNotFound},
 	{"not fresh", ErrNotFresh},
 	{"refused", ErrRefused},
+	{"newer", ErrNewer},
 }
 
 // Failure is the result of a task that gave up.

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -96,6 +97,8 @@ func (j *Journal) since(ctx context.Context, release string, m Mark) (since inva
 		since.all = true
 	case "many":
 		return since, false, nil
+	case "newer":
+		return since, false, newerLog(reply[1])
 	}
 	since.keys, since.tags = map[string]bool{}, map[string]bool{}
 	for _, member := range reply[1:] {
@@ -113,6 +116,12 @@ func (j *Journal) since(ctx context.Context, release string, m Mark) (since inva
 		}
 	}
 	return since, true, nil
+}
+
+// newerLog is the error of a log of that version.
+func newerLog(version string) error {
+	v, _ := strconv.Atoi(version)
+	return Logs.Check(v)
 }
 
 // verdicts reports for each entry whether it was invalidated.

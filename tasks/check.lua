@@ -5,11 +5,12 @@
 --       4… for each entry: its logical key, the number of its tags, its tags
 --
 -- Returns a list with 1 (invalidated since) or 0 for each entry. All are 1 when the log cannot
--- vouch for the mark (another epoch, a mark below the floor) or when the release is not live:
--- its namespace receives no invalidations, so nothing may be stored there.
+-- vouch for the mark (another epoch, a mark below the floor), when the log is of another version than
+-- this script knows, or when the release is not live: its namespace receives no invalidations, so
+-- nothing may be stored there.
 local mark = tonumber(ARGV[1])
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'floor')
-local lost = state[1] ~= ARGV[2] or mark < tonumber(state[2] or '0')
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'floor', 'version')
+local lost = state[1] ~= ARGV[2] or mark < tonumber(state[2] or '0') or (state[3] or '1') ~= '1'
   or (ARGV[3] ~= '' and redis.call('SISMEMBER', KEYS[4], ARGV[3]) == 0)
 
 local prefixes = {}

@@ -234,7 +234,7 @@ func (c *Client) WarmAs(ctx context.Context, run string, r WarmRequest) (taskID 
 	_, err = c.queue.Pipelined(ctx, func(p redis.Pipeliner) error {
 		key := c.keys.Run(run)
 		for field, value := range map[string]any{
-			"release": r.Release, "plan": r.Plan, "sample": r.Sample, "status": "queued", "created_at": now,
+			"release": r.Release, "plan": r.Plan, "sample": r.Sample, "status": "queued", "created_at": now, "version": Runs.For(1),
 		} {
 			p.HSetNX(ctx, key, field, value)
 		}

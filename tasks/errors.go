@@ -25,6 +25,9 @@ var (
 	ErrNotReplicated = errors.New("recorded, but not replicated")
 	// ErrFull: the client holds as many unsent invalidations as it may.
 	ErrFull = errors.New("too many invalidations waiting")
+	// ErrNewer: what was found was written by a newer stoker, and this one would misread it. Nothing was
+	// changed. A task that meets it is left for a newer worker.
+	ErrNewer = errors.New("written by a newer stoker")
 	// ErrDraining: the worker is stopping; the work goes on elsewhere from its cursor.
 	ErrDraining = errors.New("worker is draining")
 )

@@ -7,9 +7,11 @@ import "context"
 type Job interface {
 	// ID names the task. A retry of the task has the same ID.
 	ID() string
-	// Load reads the cursor that an earlier try saved into v, a pointer; false when there is none.
+	// Load reads the cursor that an earlier try saved into v, a pointer; false when there is none. One that only
+	// a newer worker can read is ErrNewer.
 	Load(ctx context.Context, v any) (bool, error)
-	// Save keeps a cursor (JSON) for the next try. Call it after the slice it speaks of.
+	// Save keeps a cursor for the next try: what becomes a JSON object without a field v, which says
+	// its version. Call it after the slice it speaks of.
 	Save(ctx context.Context, v any) error
 	// Progress shows how far the work has come; total 0 means unknown. It never blocks for
 	// long and never fails: it is for eyes only.

@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -127,7 +128,7 @@ func ReadApplied(ctx context.Context, queue redis.Cmdable, keys Keys, number int
 	fail := func(err error) (Applied, bool, error) {
 		return Applied{}, false, fmt.Errorf("read invalidation %d: %w", number, err)
 	}
-	n := strconv.FormatInt(number, 10)
+	n, newer := strconv.FormatInt(number, 10), false
 	// A record leaves the pending ones and gets its outcome in one step: look in that order. The
 	// call's record is the last one that begins at or below its number.
 	waiting, err := queue.ZRevRangeByScoreWithScores(ctx, keys.Pending(), &redis.ZRangeBy{Min: "-inf", Max: n, Count: 1}).Result()
@@ -135,11 +136,14 @@ func ReadApplied(ctx context.Context, queue redis.Cmdable, keys Keys, number int
 		return fail(err)
 	}
 	if len(waiting) == 1 {
+		first := int64(waiting[0].Score)
 		r, err := DecodeRecord(waiting[0].Member.(string))
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrNewer): // by another process: whether the call is in it shows when it is not applied
+			newer = true
+		case err != nil:
 			return fail(err)
-		}
-		if number < int64(waiting[0].Score)+int64(len(r.Calls)) {
+		case number < first+int64(len(r.Calls)):
 			return Applied{}, true, nil
 		}
 	}
@@ -155,6 +159,9 @@ func ReadApplied(ctx context.Context, queue redis.Cmdable, keys Keys, number int
 		if i := number - calls[0].Number; i < int64(len(calls)) {
 			return calls[i], false, nil
 		}
+	}
+	if newer {
+		return Applied{}, true, nil
 	}
 	return fail(ErrNotFound)
 }

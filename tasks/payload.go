@@ -9,10 +9,6 @@ import (
 	"unicode/utf8"
 )
 
-// PayloadVersion is the version of every payload below. A worker reads this version and
-// older ones, and refuses newer ones.
-const PayloadVersion = 1
-
 // Limits of what one call may carry.
 const (
 	MaxTargets   = 10_000   // targets of one invalidation
@@ -20,7 +16,7 @@ const (
 	MaxReasonLen = 1_000    // bytes of a reason, an actor or a note's line
 )
 
-// A Payload is the body of a task: JSON, versioned, free of secrets, validated on both ends.
+// A Payload is the body of a task: JSON, versioned ([Payloads]), free of secrets, validated on both ends.
 type Payload interface {
 	TaskType() string
 	Validate() error
@@ -400,7 +396,7 @@ func validateOptional(id string, by By) error {
 	return validateRelease(id, by)
 }
 
-// Encode returns a payload's JSON at [PayloadVersion].
+// Encode returns a payload's JSON, in the lowest version that can say it.
 func Encode(p Payload) ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", p.TaskType(), err)
@@ -410,11 +406,12 @@ func Encode(p Payload) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", p.TaskType(), err)
 	}
 	// Every payload begins with its version, which no caller has to set.
-	return bytes.Replace(raw, []byte(`{"v":0`), fmt.Appendf(nil, `{"v":%d`, PayloadVersion), 1), nil
+	return bytes.Replace(raw, []byte(`{"v":0`), fmt.Appendf(nil, `{"v":%d`, Payloads.For(1)), 1), nil
 }
 
 // Decode reads a task's payload into p, which points to the struct of the task's type. Unknown
-// fields are an error at this version: they are a typing error or another program's payload.
+// fields are an error at a version that is known: they are a typing error or another program's payload. One
+// of a newer version is [ErrNewer].
 func Decode(raw []byte, p Payload) error {
 	var head struct {
 		V int `json:"v"`
@@ -422,8 +419,8 @@ func Decode(raw []byte, p Payload) error {
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return fmt.Errorf("decode %s: %w: %v", p.TaskType(), ErrInvalid, err)
 	}
-	if head.V < 1 || head.V > PayloadVersion {
-		return fmt.Errorf("decode %s: %w: version %d: this worker reads 1 to %d; upgrade the worker first", p.TaskType(), ErrInvalid, head.V, PayloadVersion)
+	if err := Payloads.Check(head.V); err != nil {
+		return fmt.Errorf("decode %s: %w", p.TaskType(), err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()

@@ -44,7 +44,7 @@ func TestPayloadsMatchGoldens(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range payloads() {
 		seen[p.TaskType()] = true
-		file := filepath.Join("testdata", strings.ReplaceAll(p.TaskType(), ":", "_")+".json")
+		file := filepath.Join(fixtures(Payloads.Last()), strings.ReplaceAll(p.TaskType(), ":", "_")+".json")
 		got, err := Encode(p)
 		if err != nil {
 			t.Fatalf("encode %s: %v", p.TaskType(), err)
@@ -111,7 +111,7 @@ func TestDecodeIsTheInverseOfEncode(t *testing.T) {
 	if err := Decode(raw, &got); err != nil {
 		t.Fatal(err)
 	}
-	want := Invalidate{V: PayloadVersion, Numbers: []int64{7}, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}}
+	want := Invalidate{V: Payloads.Last(), Numbers: []int64{7}, Targets: 1, Sample: []Target{{KindKey, "\x00 \xff*[?]"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("decoded payload (-want +got):\n%s", diff)
 	}
@@ -119,12 +119,12 @@ func TestDecodeIsTheInverseOfEncode(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for name, raw := range map[string]string{
-		"a newer version":   `{"v":2,"number":7,"targets":1}`,
-		"no version":        `{"number":7,"targets":1}`,
-		"an unknown field":  `{"v":1,"number":7,"tragets":1}`,
-		"an invalid value":  `{"v":1,"number":-7,"targets":1}`,
-		"what is not JSON":  `number=7`,
-		"a broken encoding": `{"v":1,"number":7,"targets":1,"sample":[{"kind":"key","name":{"base64":"*"}}]}`,
+		"no version":        `{"numbers":[7],"targets":1}`,
+		"a negative one":    `{"v":-1,"numbers":[7],"targets":1}`,
+		"an unknown field":  `{"v":1,"numbers":[7],"tragets":1}`,
+		"an invalid value":  `{"v":1,"numbers":[-7],"targets":1}`,
+		"what is not JSON":  `numbers=7`,
+		"a broken encoding": `{"v":1,"numbers":[7],"targets":1,"sample":[{"kind":"key","name":{"base64":"*"}}]}`,
 	} {
 		if err := Decode([]byte(raw), new(Invalidate)); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)

@@ -66,7 +66,7 @@ type callWire struct {
 
 // Encode returns the record as the log keeps it.
 func (r Record) Encode() ([]byte, error) {
-	w := recordWire{V: PayloadVersion, ID: r.ID, Calls: make([]callWire, len(r.Calls))}
+	w := recordWire{V: Records.For(1), ID: r.ID, Calls: make([]callWire, len(r.Calls))}
 	known := map[By]int{}
 	for i, c := range r.Calls {
 		w.Calls[i] = callWire{indexOf(&w.By, known, c.By), encodeTargets(c.Targets), c.Refresh}
@@ -84,14 +84,20 @@ func indexOf(list *[]By, known map[By]int, by By) int {
 	return n
 }
 
-// DecodeRecord reads a member of the pending records.
+// DecodeRecord reads a member of the pending records. One of a newer version is [ErrNewer].
 func DecodeRecord(body string) (Record, error) {
+	var head struct {
+		V int `json:"v"`
+	}
+	if err := json.Unmarshal([]byte(body), &head); err != nil {
+		return Record{}, fmt.Errorf("read record: %w: %v", ErrInvalid, err)
+	}
+	if err := Records.Check(head.V); err != nil {
+		return Record{}, fmt.Errorf("read record: %w", err)
+	}
 	var w recordWire
 	if err := json.Unmarshal([]byte(body), &w); err != nil {
 		return Record{}, fmt.Errorf("read record: %w: %v", ErrInvalid, err)
-	}
-	if w.V < 1 || w.V > PayloadVersion {
-		return Record{}, fmt.Errorf("read record: %w: version %d: this worker reads 1 to %d; upgrade the worker first", ErrInvalid, w.V, PayloadVersion)
 	}
 	r := Record{ID: w.ID, Calls: make([]Invalidation, len(w.Calls))}
 	for i, c := range w.Calls {

@@ -6,8 +6,11 @@
 --
 -- Returns {'these', log members…}, {'many'} when there are more of them than that, or {'all'} when
 -- everything counts as invalidated: the log cannot vouch for the mark, or the release is not live (see
--- check.lua).
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'floor')
+-- check.lua). {'newer', version} is a log of another version than this script knows.
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'floor', 'version')
+if (state[3] or '1') ~= '1' then
+  return {'newer', state[3]}
+end
 if state[1] ~= ARGV[2] or tonumber(ARGV[1]) < tonumber(state[2] or '0')
   or (ARGV[3] ~= '' and redis.call('SISMEMBER', KEYS[4], ARGV[3]) == 0) then
   return {'all'}

@@ -52,5 +52,5 @@ func ParseMember(m string) (Target, error) {
 			}
 		}
 	}
-	return Target{}, fmt.Errorf("%w: log member %+q", ErrInvalid, m)
+	return Target{}, fmt.Errorf("%w: log member %+q names no key, tag or prefix", ErrInvalid, m)
 }

@@ -18,8 +18,17 @@
 //  4. The handler's end takes the count away; success takes the cursor away as well and leaves
 //     the result in the task, as JSON.
 //  5. The error's cause decides in one table ([verdicts]) what becomes of the task: retried later,
-//     retried at once without a cost, or archived. Whoever waits for an archived task finds the
-//     cause in its result ([tasks.Failure]).
+//     retried at once without a cost, left for a newer worker, or archived. Whoever waits for an
+//     archived task finds the cause in its result ([tasks.Failure]).
+//
+// # What is newer
+//
+// During an upgrade old and new workers share the lanes. A task that an old one cannot read (its
+// payload, its cursor, the release's record, the archive, its very type) changes nothing there: it
+// rests, at no cost, for half a second, and after some times for ever longer, up to a minute, until a
+// newer worker takes it. Its last error says which version was seen and which is understood, each
+// worker logs it once, and whoever waits for the task is told. Where asynq archives it nevertheless, on
+// its last retry, the next round of any worker runs it again.
 //
 // # What asynq does of itself, and what is done about it
 //

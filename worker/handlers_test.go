@@ -65,7 +65,7 @@ func (verbs) Send(_ context.Context, _ tasks.Job, p tasks.Notify) (tasks.Notify,
 // TestHandlers: each handler decodes the payload of its type for its verb, and refuses another's.
 func TestHandlers(t *testing.T) {
 	v := verbs{}
-	const version = tasks.PayloadVersion
+	version := tasks.Payloads.Last()
 	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for _, tt := range []struct {
 		handle  Handler
@@ -95,9 +95,11 @@ func TestHandlers(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", tt.payload.TaskType(), err, diff)
 		}
-		for _, bad := range []string{`{"v":1,"who":"knows"}`, `{"v":99}`, `{}`, ``, `null`} {
-			if _, err := tt.handle(context.Background(), tasks.Alone("a"), []byte(bad)); !errors.Is(err, tasks.ErrInvalid) {
-				t.Errorf("%s of payload %q: %v, want %v", tt.payload.TaskType(), bad, err, tasks.ErrInvalid)
+		for bad, want := range map[string]error{
+			`{"v":1,"who":"knows"}`: tasks.ErrInvalid, `{"v":99}`: tasks.ErrNewer, `{}`: tasks.ErrInvalid, ``: tasks.ErrInvalid, `null`: tasks.ErrInvalid,
+		} {
+			if _, err := tt.handle(context.Background(), tasks.Alone("a"), []byte(bad)); !errors.Is(err, want) {
+				t.Errorf("%s of payload %q: %v, want %v", tt.payload.TaskType(), bad, err, want)
 			}
 		}
 	}

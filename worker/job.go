@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,6 +74,17 @@ func (j *job) Load(ctx context.Context, v any) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("load cursor of task %q: %w", j.id, err)
 	}
+	var head struct {
+		V *int `json:"v"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return false, fmt.Errorf("load cursor of task %q: %w", j.id, err)
+	}
+	if head.V != nil { // else it was written before cursors had versions
+		if err := tasks.Cursors.Check(*head.V); err != nil {
+			return false, fmt.Errorf("load cursor of task %q: %w", j.id, err)
+		}
+	}
 	if err := json.Unmarshal(raw, v); err != nil {
 		return false, fmt.Errorf("load cursor of task %q: %w", j.id, err)
 	}
@@ -83,9 +95,17 @@ func (j *job) Load(ctx context.Context, v any) (bool, error) {
 // its ack was lost, and that run must find what the first one did.
 func (j *job) Save(ctx context.Context, v any) error {
 	raw, err := json.Marshal(v)
+	if err == nil && !bytes.HasPrefix(raw, []byte("{")) {
+		err = fmt.Errorf("%s is no JSON object", raw)
+	}
 	if err != nil {
 		return fmt.Errorf("save cursor of task %q: %w", j.id, err)
 	}
+	head := fmt.Appendf(nil, `{"v":%d`, tasks.Cursors.For(1))
+	if string(raw) != "{}" {
+		head = append(head, ',')
+	}
+	raw = append(head, raw[1:]...)
 	if err := j.queue.Set(ctx, j.cursor, raw, keep).Err(); err != nil {
 		return fmt.Errorf("save cursor of task %q: %w", j.id, err)
 	}

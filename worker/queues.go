@@ -63,6 +63,37 @@ func (q Queues) Prune(ctx context.Context) (int64, error) {
 	return gone, nil
 }
 
+// Revive runs again what was archived because only a newer worker can read it: asynq archives a task on its
+// last retry for any error. It returns how many tasks that were.
+func (q Queues) Revive(ctx context.Context) (int, error) {
+	inspector := asynq.NewInspectorFromRedisClient(q.Queue)
+	revived := 0
+	for _, l := range tasks.Lanes() {
+		a := archive{queue: l.Queue(q.App)}
+		n, err := q.Queue.ZCard(ctx, a.key("archived")).Result()
+		if err != nil {
+			return revived, fmt.Errorf("look for tasks in queue %q: %w", a.queue, err)
+		}
+		for page := 1; int64(page-1)*deletePage < n; page++ {
+			found, err := inspector.ListArchivedTasks(a.queue, asynq.PageSize(deletePage), asynq.Page(page))
+			if err != nil {
+				return revived, fmt.Errorf("look for tasks in queue %q: %w", a.queue, err)
+			}
+			for _, t := range found {
+				if !errors.Is(tasks.Failed(t.LastErr, t.Result), tasks.ErrNewer) {
+					continue
+				}
+				// One that is not there any more was run or deleted by somebody else.
+				if err := inspector.RunTask(a.queue, t.ID); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+					return revived, fmt.Errorf("run task %q again: %w", t.ID, err)
+				}
+				revived++
+			}
+		}
+	}
+	return revived, nil
+}
+
 // archive is one queue during a pruning.
 type archive struct {
 	ctx       context.Context

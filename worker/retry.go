@@ -17,6 +17,7 @@ type verdict string
 const (
 	retryLater verdict = "retry"   // after a growing delay, at the cost of a retry
 	retryNow   verdict = "again"   // at once, at no cost
+	leave      verdict = "leave"   // soon, at no cost: for a newer worker to find
 	giveUp     verdict = "give up" // archived: trying again cannot help
 )
 
@@ -29,6 +30,7 @@ var verdicts = []struct {
 	{asynq.SkipRetry, giveUp},
 	{asynq.ErrLeaseExpired, retryNow}, // the worker died; errPoison bounds how often
 	{tasks.ErrDraining, retryNow},
+	{tasks.ErrNewer, leave}, // before the others: whatever else an error says, a newer worker may see it otherwise
 	{errPoison, giveUp},
 	{tasks.ErrInvalid, giveUp},
 	{tasks.ErrRefused, giveUp},
@@ -48,31 +50,65 @@ func verdictOf(err error) verdict {
 
 // Final reports whether the running task will not be tried again after its handler returned err.
 func Final(ctx context.Context, err error) bool {
-	return err != nil && verdictOf(err) != retryNow && (verdictOf(err) == giveUp || lastTry(ctx))
+	switch verdictOf(err) {
+	case retryNow, leave:
+		return false
+	case giveUp:
+		return true
+	}
+	return err != nil && lastTry(ctx)
 }
 
 // The delays between retries: the first, and the longest.
 const (
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
+
+	// What is left for a newer worker rests so long the first few times, for a rollback may be among it, and old workers
+	// take as many of them as new ones; then ever longer, for there may be no newer worker for a while.
+	leaveFor   = 500 * time.Millisecond
+	leaveSoon  = 8 // times
+	leaveAtMax = time.Minute
 )
 
-// retryDelay is asynq's RetryDelayFunc: nothing for what is retried at no cost, else twice the
+// retryDelay is asynq's RetryDelayFunc: nothing for what is retried at once, else twice the
 // delay before with up to a quarter on top, so that tasks that failed together do not return
 // together. n counts the retries so far.
 func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
-	if verdictOf(err) == retryNow {
-		return 0
-	}
 	d := lastRetry
-	if n < 10 {
+	switch v := verdictOf(err); {
+	case v == retryNow:
+		return 0
+	case v == leave:
+		d = leaveFor
+		if l := (left{}); errors.As(err, &l) {
+			d = l.rest()
+		}
+	case n < 10:
 		d = min(firstRetry<<n, lastRetry)
 	}
 	return d + rand.N(d/4)
 }
 
 // isFailure is asynq's IsFailure: whether err costs a retry.
-func isFailure(err error) bool { return verdictOf(err) != retryNow }
+func isFailure(err error) bool {
+	v := verdictOf(err)
+	return v != retryNow && v != leave
+}
+
+// left is the error of a task that this worker has left so often for a newer one.
+type left struct {
+	error
+	times int
+}
+
+func (l left) Unwrap() error { return l.error }
+
+// rest is how long such a task stays away.
+func (l left) rest() time.Duration {
+	grown := max(0, l.times-leaveSoon)
+	return min(leaveFor<<min(grown, 16), leaveAtMax)
+}
 
 // final makes asynq archive the task, without adding words to its error.
 type final struct{ error }

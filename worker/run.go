@@ -63,6 +63,9 @@ func (r runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	id, _ := asynq.GetTaskID(ctx)
 	begun := time.Now()
 	err := r.run(ctx, id, t)
+	if verdictOf(err) == leave {
+		err = left{err, r.w.left.add(id)}
+	}
 	r.report(id, t.Type(), time.Since(begun), err)
 	if err == nil {
 		return nil
@@ -85,7 +88,7 @@ func (r runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 func (r runner) run(ctx context.Context, id string, t *asynq.Task) error {
 	handle, ok := r.w.deps.Handlers[t.Type()]
 	if !ok {
-		return fmt.Errorf("no handler for task type %q: this worker is older than who enqueued it, or not wired for it", t.Type())
+		return fmt.Errorf("%w: task type %q, and this stoker has none of that name: upgrade this worker", tasks.ErrNewer, t.Type())
 	}
 	select {
 	case <-r.w.draining:
@@ -152,6 +155,12 @@ func (r runner) report(id, taskType string, took time.Duration, err error) {
 	switch {
 	case errors.Is(err, tasks.ErrDraining):
 		level, msg = slog.LevelInfo, "task handed on"
+	case errors.Is(err, tasks.ErrNewer):
+		msg = "task left for a newer worker"
+		if l := (left{}); errors.As(err, &l) && l.times == 1 { // it comes back every second
+			level = slog.LevelWarn
+		}
+		attrs = append(attrs, "error", err)
 	case err != nil:
 		level, msg = slog.LevelWarn, "task failed"
 		attrs = append(attrs, "then", string(verdictOf(err)), "error", err)

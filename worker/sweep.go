@@ -21,6 +21,7 @@ const (
 	refreshPause = 5 * time.Second
 	witnessEvery = 250 * time.Millisecond // how soon a loss of the log is noticed
 	lookEvery    = 250 * time.Millisecond // how soon a failover of the cache Redis is noticed
+	reviveEvery  = time.Minute            // a newer worker looks as soon as it starts
 	reapEvery    = 15 * time.Second       // marks of dead writers only hold things up; nobody waits for one
 )
 
@@ -56,7 +57,7 @@ type Lookout interface {
 	Look(ctx context.Context) (int, error)
 }
 
-// rounds runs the applier, the lookout, the witness, the refresher and the reaper until ctx ends, whatever the
+// rounds runs the applier, the lookout, the witness, the refresher, the reaper and the reviver until ctx ends, whatever the
 // worker's lanes: the log, not the queue, says what is to be done. A worker of the invalidate lane
 // also applies as soon as it is nudged: that is faster than any polling of a queue.
 func (w *Worker) rounds(ctx context.Context) {
@@ -82,6 +83,10 @@ func (w *Worker) rounds(ctx context.Context) {
 	if w.deps.Reaper != nil {
 		all.Go(func() { w.repeat(ctx, round{name: "reap", w: w, pause: reapEvery}, reapEvery, nil, w.deps.Reaper.Reap) })
 	}
+	all.Go(func() {
+		queues := Queues{App: w.deps.App, Queue: w.deps.Queue}
+		w.repeat(ctx, round{name: "revive", w: w, pause: reviveEvery}, reviveEvery, nil, queues.Revive)
+	})
 	if w.deps.Refresh != nil {
 		all.Go(func() {
 			w.repeat(ctx, round{name: "refresh", w: w, pause: refreshPause}, refreshEvery, nil, w.deps.Refresh.Sweep)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -47,6 +48,7 @@ type Worker struct {
 
 	draining chan struct{}  // closed when Stop begins
 	running  sync.WaitGroup // handlers that have not returned
+	left     lefts          // what was left for a newer worker
 
 	mu         sync.Mutex // guards what follows
 	started    bool
@@ -55,6 +57,15 @@ type Worker struct {
 	servers    []*asynq.Server
 	cancel     context.CancelFunc // ends the handlers' contexts and the rounds
 	background sync.WaitGroup
+}
+
+// lefts counts how often each task was left for a newer worker. It is safe for concurrent use.
+type lefts struct{ times sync.Map } // task → *atomic.Int64
+
+// add counts one more time and returns how many there are now.
+func (l *lefts) add(id string) int {
+	n, _ := l.times.LoadOrStore(id, new(atomic.Int64))
+	return int(n.(*atomic.Int64).Add(1))
 }
 
 // New returns a worker that has not been started.

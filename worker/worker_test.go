@@ -20,16 +20,18 @@ import (
 // when it is told to, and hands over when its worker drains.
 func sliced(begins chan<- int, finish <-chan struct{}) Handler {
 	return func(ctx context.Context, j tasks.Job, _ []byte) (any, error) {
-		at := 0
-		if _, err := j.Load(ctx, &at); err != nil {
+		var cursor struct{ At int }
+		if _, err := j.Load(ctx, &cursor); err != nil {
 			return nil, err
 		}
+		at := cursor.At
 		begins <- at
 		select {
 		case <-finish:
 			return map[string]int{"from": at}, nil
 		case <-j.Draining():
-			return nil, errors.Join(j.Save(ctx, at+1), fmt.Errorf("slice %d: %w", at, tasks.ErrDraining))
+			cursor.At++
+			return nil, errors.Join(j.Save(ctx, cursor), fmt.Errorf("slice %d: %w", at, tasks.ErrDraining))
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -250,7 +252,7 @@ func TestEmbedded(t *testing.T) {
 	r.start(func(ctx context.Context, j tasks.Job, _ []byte) (any, error) {
 		n, _ := asynq.GetRetryCount(ctx)
 		retried <- n
-		return "done", j.Save(ctx, 1)
+		return "done", j.Save(ctx, struct{}{})
 	})
 	if n := receive(t, "the task", retried); n != 0 {
 		t.Errorf("lost task came back with %d retries spent", n)
@@ -366,7 +368,9 @@ func TestPause(t *testing.T) {
 					t.Fatal(err)
 				}
 				cursor := tasks.KeysOf(app).Cursor("run")
-				until(t, "cursor", func() bool { return r.redis.Client.Get(context.Background(), cursor).Val() == fmt.Sprint(at+1) })
+				until(t, "cursor", func() bool {
+					return r.redis.Client.Get(context.Background(), cursor).Val() == fmt.Sprintf(`{"v":1,"At":%d}`, at+1)
+				})
 				if took := time.Since(begun); took > time.Second {
 					t.Errorf("stopped %v after the pause", took)
 				}

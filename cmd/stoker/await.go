@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -55,7 +56,11 @@ func (r *rooms) follow(ctx context.Context, taskType, id string, show func(worke
 				say(stillIdle)
 			}
 		case asynq.TaskStateRetry:
-			if say != nil {
+			switch {
+			case say == nil:
+			case strings.Contains(info.LastErr, tasks.ErrNewer.Error()):
+				say("left for a newer worker: " + info.LastErr)
+			default:
 				say("failed, will be tried again: " + info.LastErr)
 			}
 		}

@@ -212,7 +212,7 @@ forgets everything when it ends.`,
 				return err
 			}
 			defer stop()
-			return c.serve(cmd.Context(), func(r *rooms) error {
+			return c.serve(func(r *rooms) error {
 				fmt.Fprintf(c.out, "app %s, Redis %s\nthe console: http://%s/\nthe queues:  http://%s/queues/\nctrl-C ends it\n",
 					r.set.Tasks.App, redact(r.set.Tasks.RedisURL), r.set.Web.WebAddr, r.set.Web.WebAddr)
 				return r.runAll(cmd.Context())

@@ -60,36 +60,33 @@ func (r *rooms) noteInput(ctx context.Context, id string) (in health.NoteInput, 
 		return in, err
 	}
 	in.Record = rec
+	err = r.fillNote(ctx, &in)
+	return in, err
+}
+
+// fillNote adds to a note's record everything else that the rooms know of its release.
+func (r *rooms) fillNote(ctx context.Context, in *health.NoteInput) (err error) {
+	rec, id := in.Record, in.Record.ID
 	if in.History, err = r.ledger.History(ctx, id); err != nil {
-		return in, err
+		return err
 	}
 	if err := errors.Join(
 		fill(rec, release.DocBaseline, &in.Baseline), fill(rec, release.DocVerdict, &in.Verdict), fill(rec, release.DocWatch, &in.Watch),
 	); err != nil {
-		return in, err
+		return err
 	}
 	if in.Certificate, err = certificateFields(rec); err != nil {
-		return in, err
+		return err
 	}
 	in.Checklist = r.checklist(ctx, rec, in.History)
 	if in.Previous, err = r.previous(ctx, rec); err != nil {
-		return in, err
+		return err
 	}
 	if in.Previous != "" {
 		in.Rollback = "stoker rollback --to " + in.Previous + " --wait"
 	}
-	status, err := r.log.Status(ctx)
-	if err != nil {
-		return in, err
-	}
-	if since := rec.CreatedAt.UnixMicro(); since >= status.Floor {
-		n, err := r.log.Since(ctx, since)
-		if err != nil {
-			return in, err
-		}
-		in.Invalidations = &n
-	}
-	return in, nil
+	in.Invalidations, err = r.edits(ctx, rec.CreatedAt)
+	return err
 }
 
 // checklist examines what bears on security, without writing and without counting entries.

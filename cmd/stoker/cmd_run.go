@@ -33,20 +33,26 @@ func (c *cli) webCommand() *cobra.Command {
 		"Listens on loopback only unless people have to sign in: with tokens (STOKER_WEB_TOKENS_FILE), at a\nproxy (STOKER_WEB_PROXY_USER) or at an OpenID Connect provider (STOKER_WEB_OIDC_ISSUER).", (*rooms).runWeb)
 }
 
-// process is a command that runs until it is interrupted.
+// process is a command that runs until it is interrupted, which is a good end also while it waits for a Redis.
 func (c *cli) process(name, short, long string, do func(*rooms, context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Long: short + ".\n\n" + long, Example: "  stoker " + name,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.serve(cmd.Context(), func(r *rooms) error { return do(r, cmd.Context()) })
+			return c.serve(func(r *rooms) error { return do(r, cmd.Context()) })
 		},
 	}
 }
 
 func (r *rooms) runWorker(ctx context.Context) error {
-	if err := health.CheckCacheRedis(ctx, r.cache, r.set.Health); err != nil {
-		return fmt.Errorf("start worker: %w", err)
+	err := r.patiently(ctx, func(ctx context.Context) error {
+		if err := r.ping(ctx); err != nil {
+			return err
+		}
+		return health.CheckCacheRedis(ctx, r.cache, r.set.Health)
+	})
+	if err != nil {
+		return stopped(ctx, fmt.Errorf("start worker: %w", err))
 	}
 	w, err := r.worker()
 	if err != nil {
@@ -60,7 +66,18 @@ func (r *rooms) runWorker(ctx context.Context) error {
 	return nil
 }
 
+// stopped is nil where a process was asked to stop before it had begun.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 func (r *rooms) runScheduler(ctx context.Context) error {
+	if err := r.patiently(ctx, r.ping); err != nil {
+		return stopped(ctx, err)
+	}
 	s, err := scheduler.New(r.set.Scheduler, scheduler.Deps{
 		App: r.set.Tasks.App, Queue: r.queue,
 		Dial: func() (redis.UniversalClient, error) {
@@ -85,6 +102,12 @@ func (r *rooms) runScheduler(ctx context.Context) error {
 }
 
 func (r *rooms) runWeb(ctx context.Context) error {
+	// The console is there for telling people which Redis does not answer.
+	if err := r.ping(ctx); mayAnswer(err) {
+		r.logger.Warn("a Redis does not answer", "error", err)
+	} else if err != nil {
+		return stopped(ctx, err)
+	}
 	s, err := r.web()
 	if err != nil {
 		return err
@@ -119,6 +142,7 @@ func (r *rooms) web() (*web.Server, error) {
 			return web.Readiness{Ready: ok, To: to, Reason: why, Takes: web.FlipTakes}, nil
 		},
 		Invalidate: r.client.Invalidate,
+		Reads:      r.consoleReads(),
 		Operator:   consoleOperator{r},
 		Braked:     r.braked,
 		Collectors: []prometheus.Collector{throttle.Collector{Reports: r.reports()}},

@@ -293,12 +293,6 @@ func (k *kills) disturb(long time.Duration, done func() bool) (what string) {
 		events[at]()
 	}
 	v.heal()
-	select {
-	case <-k.worker.done: // the cache Redis did not answer when it started: what supervises it starts it again
-		k.endLeases()
-		k.worker = k.start("worker")
-	default:
-	}
 	how := "primary killed after"
 	if atEnd {
 		how = "primary killed at the end, at most"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -40,6 +41,7 @@ type install struct {
 	redis *redistest.Server
 	queue redis.UniversalClient // of redis, unless that is not the queue Redis
 	env   []string
+	bin   string // the stoker that is run; "" for this test binary
 }
 
 func newInstall(t *testing.T, env ...string) *install {
@@ -60,7 +62,7 @@ func newInstall(t *testing.T, env ...string) *install {
 }
 
 func (in *install) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := exec.Command(cmp.Or(in.bin, os.Args[0]), args...)
 	cmd.Env, cmd.Dir = in.env, in.dir
 	return cmd
 }

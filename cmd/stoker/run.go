@@ -40,7 +40,7 @@ func exitCode(err error) int {
 		return exitInconclusive
 	case errors.Is(err, tasks.ErrInvalid), errors.Is(err, tasks.ErrNotFound):
 		return exitBadInput
-	case errors.Is(err, tasks.ErrRefused), errors.Is(err, tasks.ErrNotFresh):
+	case errors.Is(err, tasks.ErrRefused), errors.Is(err, tasks.ErrNotFresh), errors.Is(err, tasks.ErrNewer):
 		return exitRefused
 	default:
 		return exitFailed

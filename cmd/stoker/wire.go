@@ -57,15 +57,21 @@ type rooms struct {
 
 // with loads the settings, wires the rooms, and calls do with them. Both Redises must answer.
 func (c *cli) with(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(ctx, slog.LevelError, do)
+	return c.wired(slog.LevelError, func(r *rooms) error {
+		if err := r.ping(ctx); err != nil {
+			return err
+		}
+		return do(r)
+	})
 }
 
-// serve is with, for a process that runs on and logs what it does.
-func (c *cli) serve(ctx context.Context, do func(*rooms) error) error {
-	return c.wired(ctx, slog.LevelInfo, do)
+// serve is with, for a process that runs on and logs what it does: what it does about a Redis that does not answer is
+// do's to decide.
+func (c *cli) serve(do func(*rooms) error) error {
+	return c.wired(slog.LevelInfo, do)
 }
 
-func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error) error {
+func (c *cli) wired(level slog.Level, do func(*rooms) error) error {
 	set, err := loadSettings()
 	if err != nil {
 		return err
@@ -75,15 +81,12 @@ func (c *cli) wired(ctx context.Context, level slog.Level, do func(*rooms) error
 		return err
 	}
 	defer r.close()
-	if err := r.ping(ctx); err != nil {
-		return err
-	}
 	return do(r)
 }
 
 // wire connects to the Redises that the settings name and makes every room. Nothing is dialled.
 func wire(set *settings, logger *slog.Logger) (*rooms, error) {
-	redis.SetLogger(redisLog{logger}) // its own would write to stderr past ours
+	redis.SetLogger(&redisLog{logger: logger}) // its own would write to stderr past ours
 	queue, err := tasks.Connect("STOKER_REDIS_URL", set.Tasks.RedisURL)
 	if err != nil {
 		return nil, err
@@ -120,6 +123,7 @@ func (r *rooms) make() (err error) {
 		_, err := r.client.Enqueue(ctx, p, asynq.TaskID(tasks.BulkTaskID(p.Number)))
 		return err
 	}
+	r.applier.Left = func(err error) { r.logger.Warn("invalidations left for a newer worker", "error", err) }
 	r.retirer = retire.New(retire.Rooms{
 		App: r.set.Tasks.App, Template: r.tmpl, Ledger: r.ledger, Log: r.log, Applier: r.applier, Cache: r.ns, Store: r.store,
 		Rule: r.set.Retain.Rule(), Server: retire.ServerVersion(r.cache), Logger: r.logger,
@@ -249,15 +253,6 @@ func (r *rooms) close() error {
 		errs = append(errs, r.cache.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// redisLog is where the Redis clients say what befell a connection; who called learns of it by
-// an error.
-type redisLog struct{ logger *slog.Logger }
-
-// Printf implements go-redis's logger.
-func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
-	l.logger.WarnContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
 }
 
 const pingLimit = 5 * time.Second

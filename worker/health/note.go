@@ -183,7 +183,7 @@ func noteFigures() []figure {
 
 // table shows baselines side by side.
 func (w *noteWriter) table(titles []string, baselines ...Baseline) {
-	w.line("\n| | %s |", strings.Join(titles, " | "))
+	w.line("\n| figure | %s |", strings.Join(titles, " | "))
 	w.line("|---|%s", strings.Repeat("---|", len(titles)))
 	for _, row := range noteFigures() {
 		cells := make([]string, len(baselines))

@@ -49,19 +49,10 @@ type lookRow struct {
 // text in it is escaped. It is pure.
 func NoteHTML(in NoteInput) (string, error) {
 	d := notePageData{NoteInput: in, Facts: in.facts(), Edits: editsSince(in.Invalidations)}
-	switch v := in.Verdict; {
-	case v != nil:
-		d.Looks = v.looks()
-		if v.Before.Requests > 0 && v.After.Requests > 0 {
-			d.Table = newNoteTable([]string{"before", "after"}, v.Before, v.After)
-		}
-		d.plot(latencyPlot(v.Before, v.After))
-		if in.Watch != nil {
-			d.plot(looksPlot(*in.Watch, v.Before))
-		}
-	case in.Baseline != nil:
-		d.Table = newNoteTable([]string{"baseline"}, *in.Baseline)
+	if in.Verdict != nil {
+		d.Looks = in.Verdict.looks()
 	}
+	d.Table, d.Plots = in.measured()
 	if w := in.Watch; w != nil {
 		d.Progress = w.progress()
 		for i, l := range w.Looks {
@@ -84,10 +75,53 @@ func NoteHTML(in NoteInput) (string, error) {
 	return page.String(), nil
 }
 
-func (d *notePageData) plot(p plot, ok bool) {
-	if ok {
-		d.Plots = append(d.Plots, p)
+// measured is how the site behaved before and after the switch, or under the baseline alone; nil
+// when nothing was measured.
+func (in NoteInput) measured() (table *noteTable, plots []plot) {
+	add := func(p plot, ok bool) {
+		if ok {
+			plots = append(plots, p)
+		}
 	}
+	switch v := in.Verdict; {
+	case v != nil:
+		if v.Before.Requests > 0 && v.After.Requests > 0 {
+			table = newNoteTable([]string{"before", "after"}, v.Before, v.After)
+		}
+		add(latencyPlot(v.Before, v.After))
+		if in.Watch != nil {
+			add(looksPlot(*in.Watch, v.Before))
+		}
+	case in.Baseline != nil:
+		table = newNoteTable([]string{"baseline"}, *in.Baseline)
+	}
+	return table, plots
+}
+
+// Measured is what was measured of a release, for a page of another's making.
+type Measured struct {
+	Titles []string        // of the columns
+	Rows   [][]string      // a name, and a cell a column
+	Plots  []template.HTML // figures with an SVG, whose classes are grid, bar, curve, dot, before and after
+}
+
+// Measured returns the note's figures and plots alone; the zero value when nothing was measured. It is pure.
+func (in NoteInput) Measured() (m Measured, err error) {
+	table, plots := in.measured()
+	if table != nil {
+		m.Titles = table.Titles
+		for _, r := range table.Rows {
+			m.Rows = append(m.Rows, append([]string{r.Name}, r.Cells...))
+		}
+	}
+	for _, p := range plots {
+		var svg strings.Builder
+		if err := noteTemplate.ExecuteTemplate(&svg, "plot", p); err != nil {
+			return Measured{}, fmt.Errorf("draw %q: %w", p.Title, err)
+		}
+		m.Plots = append(m.Plots, template.HTML(svg.String())) // a template has escaped it
+	}
+	return m, nil
 }
 
 func newNoteTable(titles []string, baselines ...Baseline) *noteTable {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -59,14 +60,18 @@ type Applier struct {
 	Refresh Refresher
 	// Claim is [DefaultClaim] where it is 0.
 	Claim time.Duration
+	// Left is told once of each record that is left pending because only a newer worker can read it, when it is the
+	// oldest of those; nil tells nobody.
+	Left func(error)
 
 	log   *Log
 	cache redis.UniversalClient
 	tmpl  tasks.Template
 	live  func(context.Context) ([]string, error)
 	ns    Unlinker
-	slots slots      // of a Cluster's watermarks
-	round sync.Mutex // one round at a time: those who wait find the work done, or much of it at once
+	slots slots        // of a Cluster's watermarks
+	round sync.Mutex   // one round at a time: those who wait find the work done, or much of it at once
+	left  atomic.Int64 // number of the record that Left was told of last
 }
 
 // NewApplier returns an applier for log. live returns the releases whose namespaces receive
@@ -78,7 +83,7 @@ func NewApplier(log *Log, cache redis.UniversalClient, tmpl tasks.Template, live
 // Apply carries out, oldest first, the pending records that no other worker has claimed, in every
 // live namespace, and takes them off pending. What needs long it leaves to the bulk lane. It
 // returns how many records it took off. On an error they stay pending; one record that cannot
-// be read does not keep the others from being applied.
+// be read does not keep the others from being applied, and one of a newer version is not touched.
 func (a *Applier) Apply(ctx context.Context) (int, error) {
 	total := 0
 	for {
@@ -205,12 +210,16 @@ func (a *Applier) claim(ctx context.Context, most int, bulk bool) ([]pending, er
 		mode = 1
 	}
 	k := a.log.keys
-	reply, err := claimScript.Run(ctx, a.log.queue, []string{k.Pending(), k.Claims(), k.Bulk()}, most, roundBytes, a.claimFor().Microseconds(), mode).StringSlice()
+	reply, err := claimScript.Run(ctx, a.log.queue, []string{k.Pending(), k.Claims(), k.Bulk()}, most, roundBytes, a.claimFor().Microseconds(), mode, tasks.Records.Last()).StringSlice()
+	if err == nil && len(reply) < 2 {
+		err = fmt.Errorf("got %d values", len(reply))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("claim pending invalidations: %w", err)
 	}
-	found := make([]pending, 0, len(reply)/2)
-	for i := 0; i+1 < len(reply); i += 2 {
+	a.tellLeft(reply[0], reply[1])
+	found := make([]pending, 0, len(reply)/2-1)
+	for i := 2; i+1 < len(reply); i += 2 {
 		n, err := strconv.ParseInt(reply[i], 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("claim pending invalidations: %w", err)
@@ -219,6 +228,15 @@ func (a *Applier) claim(ctx context.Context, most int, bulk bool) ([]pending, er
 		found = append(found, pending{n, reply[i+1]})
 	}
 	return found, nil
+}
+
+// tellLeft says which record is left for a newer worker, "0" for none.
+func (a *Applier) tellLeft(number, version string) {
+	n, _ := strconv.ParseInt(number, 10, 64)
+	v, _ := strconv.Atoi(version)
+	if n != 0 && a.left.Swap(n) != n && a.Left != nil {
+		a.Left(fmt.Errorf("invalidation %d: %w", n, tasks.Records.Check(v)))
+	}
 }
 
 // open reads claimed records, and then the live set: in that order, see the package's comment. A

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -206,11 +207,48 @@ func TestLongWorkDoesNotHoldUpShort(t *testing.T) {
 	}
 }
 
+// A record of a newer version is left for a worker that reads it, is not held up by a claim, and is told of once.
+func TestANewerRecordIsLeft(t *testing.T) {
+	s := siteOn(t, redistest.Start(t).Client, "r1")
+	s.put("r1", "a")
+	var told []error
+	s.apply.Left = func(err error) { told = append(told, err) }
+	s.check(s.rdb.ZAdd(ctx, keys.Pending(), redis.Z{Score: 1, Member: `{"v":2,"id":"X"}`}).Err())
+	s.record(key("a"))
+	if n, err := s.apply.Apply(ctx); err != nil || n != 1 || s.has("r1", "a") {
+		t.Errorf("applied %d, %v, want the one that it reads", n, err)
+	}
+	if n, err := s.apply.ApplyBulk(ctx); err != nil || n != 0 {
+		t.Errorf("in bulk: %d, %v", n, err)
+	}
+	if len(told) != 1 || !errors.Is(told[0], tasks.ErrNewer) || !strings.Contains(told[0].Error(), "version 2") {
+		t.Errorf("told %v", told)
+	}
+	if n := s.rdb.ZCard(ctx, keys.Claims()).Val(); n != 0 {
+		t.Errorf("%d claims are held", n)
+	}
+	// Whoever must know that nothing is pending does not know.
+	if _, err := s.apply.Sweep(ctx, 0); !errors.Is(err, tasks.ErrNewer) {
+		t.Errorf("sweep: %v", err)
+	}
+	if list, err := s.log.Pending(ctx, 10); err != nil || len(list) != 1 || list[0].Number != 1 {
+		t.Errorf("pending: %+v, %v", list, err)
+	}
+	// A log of a newer version proves nothing fresh.
+	s.check(s.rdb.HSet(ctx, keys.LogMeta(), "version", 2).Err())
+	if _, err := s.log.Status(ctx); !errors.Is(err, tasks.ErrNewer) {
+		t.Errorf("status: %v", err)
+	}
+	if err := s.log.Fresh(ctx, Mark{Number: 1, Epoch: "E"}); !errors.Is(err, tasks.ErrNewer) {
+		t.Errorf("fresh: %v", err)
+	}
+}
+
 // TestARecordThatCannotBeRead does not keep the others from being applied.
 func TestARecordThatCannotBeRead(t *testing.T) {
 	s := siteOn(t, redistest.Start(t).Client, "r1")
 	s.put("r1", "a")
-	s.check(s.rdb.ZAdd(ctx, keys.Pending(), redis.Z{Score: 1, Member: `{"v":99}`}).Err())
+	s.check(s.rdb.ZAdd(ctx, keys.Pending(), redis.Z{Score: 1, Member: `{"v":1,"calls":7}`}).Err())
 	s.record(key("a"))
 	if n, err := s.apply.Apply(ctx); !errors.Is(err, tasks.ErrInvalid) || n != 1 || s.has("r1", "a") {
 		t.Errorf("applied %d, %v, want one and an error", n, err)

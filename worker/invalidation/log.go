@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -230,6 +231,15 @@ func (l *Log) Status(ctx context.Context) (Status, error) {
 		Targets: targets.Val() + prefixes.Val(),
 		Now:     now.Val().UnixMicro(),
 	}
+	if version, ok := meta.Val()["version"]; ok {
+		v, err := strconv.Atoi(version)
+		if err == nil {
+			err = tasks.Logs.Check(v)
+		}
+		if err != nil {
+			return Status{}, fmt.Errorf("read log: %w", err)
+		}
+	}
 	var at, from, until int64
 	for field, to := range map[string]*int64{"last": &s.Last, "floor": &s.Floor, "lost_at": &at, "lost_from": &from, "lost_to": &until} {
 		if text, ok := meta.Val()[field]; ok {
@@ -307,7 +317,8 @@ type PendingRecord struct {
 	tasks.Record
 }
 
-// Pending returns up to n pending records, oldest first.
+// Pending returns up to n pending records, oldest first. Of those that only a newer stoker can read it knows number
+// and age.
 func (l *Log) Pending(ctx context.Context, n int) ([]PendingRecord, error) {
 	pipe := l.queue.Pipeline()
 	found := pipe.ZRangeWithScores(ctx, l.keys.Pending(), 0, int64(n)-1)
@@ -318,7 +329,7 @@ func (l *Log) Pending(ctx context.Context, n int) ([]PendingRecord, error) {
 	var all []PendingRecord
 	for _, z := range found.Val() {
 		record, err := tasks.DecodeRecord(z.Member.(string))
-		if err != nil {
+		if err != nil && !errors.Is(err, tasks.ErrNewer) {
 			return nil, err
 		}
 		number := int64(z.Score)

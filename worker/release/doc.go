@@ -21,6 +21,12 @@
 // A release whose namespace has an unfinished writer (an open mark, see package invalidation)
 // can become neither ready nor active: what that writer put is suspect until its last check.
 //
+// # Versions
+//
+// A record's version (tasks.Ledgers) is read before anything else of it. A process that does not read it
+// refuses to move, pin or write to the release; invalidations reach its namespace all the same, for the live
+// set needs no record. Fields and documents that are not known are left alone.
+//
 // # Not promised
 //
 // A move is as durable as the queue Redis: one that fsyncs every second can lose the last

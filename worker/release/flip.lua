@@ -4,9 +4,10 @@
 --       6 the previous release   7 its history (both unused when there is none)
 -- ARGV  1 id   2 from   3 the previous release's id, '' for none   4 the channel of changes
 --       5 history line of the release, 6 of the previous one, without their opening braces
+--       7 the newest version of a record that the caller reads
 --
--- Returns {'ok'}, {'absent'}, {'state', the state it is in}, {'marks', how many are open} or
--- {'active', the release that is active instead of the expected one}.
+-- Returns {'ok'}, {'absent'}, {'newer', a record's version}, {'state', the state it is in}, {'marks', how many
+-- are open} or {'active', the release that is active instead of the expected one}.
 local active = redis.call('GET', KEYS[1]) or ''
 if active ~= ARGV[3] then
   return {'active', active}
@@ -14,6 +15,12 @@ end
 local state = redis.call('HGET', KEYS[3], 'state')
 if not state then
   return {'absent'}
+end
+for _, record in ipairs({KEYS[3], KEYS[6]}) do
+  local version = redis.call('HGET', record, 'version') or '1'
+  if tonumber(version) > tonumber(ARGV[7]) then
+    return {'newer', version}
+  end
 end
 if state ~= ARGV[2] then
   return {'state', state}

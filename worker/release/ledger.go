@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -51,7 +52,7 @@ func (l *Ledger) Create(ctx context.Context, r Record, by tasks.By) error {
 		return fmt.Errorf("create release %q: %w", r.ID, err)
 	}
 	keys := []string{l.keys.Release(r.ID), l.keys.Releases(), l.keys.History(r.ID), l.keys.Live()}
-	created, err := createScript.Run(ctx, l.queue, keys, r.ID, r.Template, notes, line(Move{To: New, By: by})).Bool()
+	created, err := createScript.Run(ctx, l.queue, keys, r.ID, r.Template, notes, line(Move{To: New, By: by}), tasks.Ledgers.For(1)).Bool()
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return fmt.Errorf("create release %q: %w", r.ID, err)
@@ -123,7 +124,7 @@ func (l *Ledger) Move(ctx context.Context, id string, from, to State, by tasks.B
 	}
 	keys := []string{l.keys.Release(id), l.keys.History(id), l.keys.Live(), l.keys.Marks(id)}
 	reply, err := moveScript.Run(ctx, l.queue, keys, id, string(from), string(to), flag(to.Live()),
-		flag(to == Ready), line(Move{From: from, To: to, By: by})).StringSlice()
+		flag(to == Ready), line(Move{From: from, To: to, By: by}), tasks.Ledgers.Last()).StringSlice()
 	if err != nil {
 		return fmt.Errorf("move release %q to %s: %w", id, to, err)
 	}
@@ -151,7 +152,7 @@ func (l *Ledger) Flip(ctx context.Context, id string, from State, by tasks.By) (
 	}
 	reply, err := flipScript.Run(ctx, l.queue, keys, id, string(from), previous, l.keys.ActiveChannel(),
 		line(Move{From: from, To: Active, By: by}),
-		line(Move{From: Active, To: Standby, Note: "replaced by " + id, By: by})).StringSlice()
+		line(Move{From: Active, To: Standby, Note: "replaced by " + id, By: by}), tasks.Ledgers.Last()).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("activate release %q: %w", id, err)
 	}
@@ -165,6 +166,8 @@ func (l *Ledger) verdict(id string, from, to State, reply []string) error {
 		return nil
 	case "absent":
 		return absent(id)
+	case "newer":
+		return newer(id, reply[1])
 	case "state":
 		return fmt.Errorf("move release %q to %s: %w: it is %s, not %s (somebody else may have moved it; see `stoker release show %s`)", id, to, tasks.ErrRefused, reply[1], from, id)
 	case "marks":
@@ -208,12 +211,15 @@ func (l *Ledger) set(ctx context.Context, id, field string, value any) error {
 	if err := tasks.ValidateRelease(id); err != nil {
 		return err
 	}
-	n, err := setScript.Run(ctx, l.queue, []string{l.keys.Release(id)}, field, value).Int()
+	reply, err := setScript.Run(ctx, l.queue, []string{l.keys.Release(id)}, field, value, tasks.Ledgers.Last()).StringSlice()
 	if err != nil {
 		return fmt.Errorf("write %s of release %q: %w", field, id, err)
 	}
-	if n == 0 {
+	switch reply[0] {
+	case "absent":
 		return absent(id)
+	case "newer":
+		return newer(id, reply[1])
 	}
 	return nil
 }
@@ -258,6 +264,18 @@ func line(m Move) string {
 
 func absent(id string) error {
 	return fmt.Errorf("release %q: %w: `stoker release list` shows what there is, `stoker release create %s` registers it", id, tasks.ErrNotFound, id)
+}
+
+// newer is the error of a record of that version.
+func newer(id, version string) error {
+	v, err := strconv.Atoi(version)
+	if err != nil {
+		return fmt.Errorf("read release %q: version %q: %w", id, version, err)
+	}
+	if err := tasks.Ledgers.Check(v); err != nil {
+		return fmt.Errorf("read release %q: %w", id, err)
+	}
+	return nil
 }
 
 func flag(b bool) string {

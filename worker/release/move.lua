@@ -4,11 +4,16 @@
 -- KEYS  1 release   2 history   3 live   4 its open marks
 -- ARGV  1 id   2 from   3 to   4 1 when live afterwards, else 0
 --       5 1 when an open mark forbids the move, else 0   6 the history line without its opening brace
+--       7 the newest version of a record that the caller reads
 --
--- Returns {'ok'}, {'absent'}, {'state', the state it is in} or {'marks', how many are open}.
+-- Returns {'ok'}, {'absent'}, {'newer', the record's version}, {'state', the state it is in} or
+-- {'marks', how many are open}.
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   return {'absent'}
+end
+if tonumber(redis.call('HGET', KEYS[1], 'version') or '1') > tonumber(ARGV[7]) then
+  return {'newer', redis.call('HGET', KEYS[1], 'version')}
 end
 if state ~= ARGV[2] then
   return {'state', state}

@@ -111,9 +111,14 @@ type Move struct {
 	tasks.By
 }
 
-// parseRecord reads a release's hash.
+// parseRecord reads a release's hash. Fields that it does not know are left alone.
 func parseRecord(id string, fields map[string]string) (Record, error) {
 	r := Record{ID: id, Docs: map[Doc]json.RawMessage{}}
+	if version, ok := fields["version"]; ok { // else it was written before records had versions
+		if err := newer(id, version); err != nil {
+			return Record{}, err
+		}
+	}
 	for name, value := range fields {
 		var err error
 		switch name {

@@ -46,7 +46,7 @@ func (s State) Live() bool { return s != Archived && s != Expired && s != "" }
 // Validate reports a state that stoker does not have.
 func (s State) Validate() error {
 	if !slices.Contains(States(), s) {
-		return fmt.Errorf("%w: state %q", tasks.ErrInvalid, s)
+		return fmt.Errorf("%w: state %q, and this stoker has none of that name: upgrade this worker", tasks.ErrNewer, s)
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ func (t *run) bringBack(ctx context.Context, rec release.Record) error {
 	switch {
 	case err == nil || interrupted(ctx, t.job) != nil:
 		return err
+	case errors.Is(err, tasks.ErrNewer): // a newer worker goes on from here
+		return err
 	case errors.Is(err, errNotOurs):
 		return t.undone(err, "hand over", t.handOver(ctx, d))
 	}

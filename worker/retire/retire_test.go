@@ -167,6 +167,31 @@ func TestSnapshotOfMovingReleaseIsNotRecorded(t *testing.T) {
 	}
 }
 
+// A switch under a snapshot costs it a retry: the release is as live as before.
+func TestSnapshotUnderASwitchIsReadAnew(t *testing.T) {
+	w := verbtest.New(t)
+	w.Activate("r1", "r2")
+	rs := rooms(w, nil)
+	rs.Cache = movingCache{rs.Cache, func() {
+		_, err := w.Ledger.Flip(t.Context(), "r1", release.Standby, verbtest.By)
+		w.Must(err)
+	}}
+	job := verbtest.NewJob("a")
+	_, err := retire.New(rs).Snapshot(t.Context(), job, "r1")
+	if err == nil || errors.Is(err, tasks.ErrRefused) {
+		t.Fatalf("got %v, want an error that is worth a retry", err)
+	}
+	if got := w.Archives(); len(got) != 0 {
+		t.Errorf("archives before the retry: %v", got)
+	}
+	d, err := retire.New(rooms(w, nil)).Snapshot(t.Context(), job, "r1")
+	w.Must(err)
+	if got := w.Archives(); len(got) != 1 || w.Snapshot("r1").Name != d.Name {
+		t.Errorf("archives %v, recorded %q", got, w.Snapshot("r1").Name)
+	}
+	w.Verify("r1")
+}
+
 func TestSnapshotFailsAtEveryStep(t *testing.T) {
 	w := verbtest.New(t)
 	verbtest.EachFault(t, func(t *testing.T, f *verbtest.Faults) {

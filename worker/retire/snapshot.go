@@ -57,6 +57,9 @@ func (r *Retirer) snapshot(ctx context.Context, job tasks.Job, id string) (snaps
 	return d, r.settle(ctx, job, d)
 }
 
+// errMoved: a switch moved the release while it was read. The task's retry reads it anew.
+var errMoved = errors.New("overtaken by a switch")
+
 // reader names the reader of a job that reads a release.
 func reader(job tasks.Job, id string) string { return job.ID() + "/" + id }
 
@@ -120,7 +123,11 @@ func (r *Retirer) replaces(ctx context.Context, before release.Record, d snapsho
 		return "", err
 	}
 	if now.State != before.State || !now.ChangedAt.Equal(before.ChangedAt) {
-		return "", fmt.Errorf("%w: it moved from %s to %s while it was read; take the snapshot again", tasks.ErrRefused, before.State, now.State)
+		cause := errMoved
+		if !now.State.Live() {
+			cause = tasks.ErrRefused
+		}
+		return "", fmt.Errorf("%w: it moved from %s to %s meanwhile; it has to be read anew", cause, before.State, now.State)
 	}
 	old, err := described(now)
 	if err != nil || old.Name == d.Name || old.Store != d.Store {

@@ -115,7 +115,7 @@ func (w *writer) verified(ctx context.Context) (snapshot.Descriptor, error) {
 
 // keeps reports whether a try that failed so leaves something that its retry can go on with.
 func (w *writer) keeps(err error) bool {
-	for _, final := range []error{tasks.ErrInvalid, tasks.ErrRefused, tasks.ErrNotFound, tasks.ErrNotFresh, snapshot.ErrDamaged, namespace.ErrRestarted} {
+	for _, final := range []error{tasks.ErrInvalid, tasks.ErrRefused, tasks.ErrNotFound, tasks.ErrNotFresh, snapshot.ErrDamaged, namespace.ErrRestarted, errMoved} {
 		if errors.Is(err, final) {
 			return false
 		}

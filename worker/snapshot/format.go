@@ -15,7 +15,10 @@ import (
 var ErrDamaged = errors.New("archive is damaged")
 
 // ErrNewer: the archive is of a format version that this stoker does not know.
-var ErrNewer = fmt.Errorf("%w: archive of a newer format", tasks.ErrRefused)
+var ErrNewer = tasks.ErrNewer
+
+// archives are the format versions: see the package comment.
+var archives = tasks.NewFormat("archive", versionFields)
 
 const (
 	magic = "STOKERA"
@@ -55,10 +58,11 @@ type Header struct {
 }
 
 func (h Header) version() byte {
+	first := versionPlain
 	if h.Fields {
-		return versionFields
+		first = versionFields
 	}
-	return versionPlain
+	return byte(archives.For(first))
 }
 
 // Footer closes an archive.

@@ -63,7 +63,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err := unmarshalStrict(body, &in.header); err != nil {
 		return nil, in.damaged(0, "header: %v", err)
 	}
-	in.header.Fields = in.version == versionFields
+	in.header.Fields = in.version >= versionFields
 	in.accept(body)
 	return in, nil
 }
@@ -196,13 +196,13 @@ func (r *Reader) readMagic() error {
 	if string(b[:len(magic)]) != magic {
 		return r.damaged(0, "it does not begin as a stoker archive does")
 	}
-	switch r.version = b[len(magic)]; r.version {
-	case versionPlain, versionFields:
-	case 0:
+	switch err := archives.Check(int(b[len(magic)])); {
+	case errors.Is(err, ErrNewer):
+		return fmt.Errorf("read archive: %w, or take the archive for damaged", err)
+	case err != nil:
 		return r.damaged(0, "there is no format version 0")
-	default:
-		return fmt.Errorf("read archive: %w: it says version %d, this stoker reads %d and %d: update it, or take the archive for damaged", ErrNewer, r.version, versionPlain, versionFields)
 	}
+	r.version = b[len(magic)]
 	_, _ = r.sum.Write(b)
 	r.size = int64(len(b))
 	return nil

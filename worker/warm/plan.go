@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/warm/carry"
 	"github.com/alphanode/stoker/worker/warm/crawl"
@@ -18,6 +20,20 @@ import (
 
 // PlanVersion is the version of the plan's format that this package reads.
 const PlanVersion = 1
+
+// plans are what runs keep of plans: whoever asked for a run may be newer than the worker that carries it out.
+var plans = tasks.NewFormat("warm plan", PlanVersion)
+
+// newerPlan refuses the plan of a run that only a newer worker can read.
+func newerPlan(text []byte) error {
+	var head struct {
+		Version int `yaml:"version"`
+	}
+	if yaml.Unmarshal(text, &head) != nil || head.Version <= plans.Last() {
+		return nil // whatever else is wrong with it, ParsePlan says
+	}
+	return plans.Check(head.Version)
+}
 
 // Schema is the JSON Schema of a plan.
 //

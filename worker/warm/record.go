@@ -129,7 +129,7 @@ func (r runRecord) key() string { return r.keys.Run(r.run) }
 
 // load reads the record; batch may be "".
 func (r runRecord) load(ctx context.Context, batch string) (state, error) {
-	fields := []string{"release", "status", "plan", "sample", "cut", "by", "batch:" + batch}
+	fields := []string{"release", "status", "plan", "sample", "cut", "by", "batch:" + batch, "version"}
 	values, err := r.queue.HMGet(ctx, r.key(), fields...).Result()
 	if err != nil {
 		return state{}, fmt.Errorf("read run %q: %w", r.run, err)
@@ -137,6 +137,15 @@ func (r runRecord) load(ctx context.Context, batch string) (state, error) {
 	text := make([]string, len(values))
 	for i, v := range values {
 		text[i], _ = v.(string)
+	}
+	if text[7] != "" { // else it was written before runs had versions
+		v, err := strconv.Atoi(text[7])
+		if err == nil {
+			err = tasks.Runs.Check(v)
+		}
+		if err != nil {
+			return state{}, fmt.Errorf("read run %q: %w", r.run, err)
+		}
 	}
 	s := state{release: text[0], status: text[1], plan: text[2], done: values[6] != nil}
 	if s.status == "" {

@@ -119,6 +119,9 @@ func (r *Runner) planOf(ctx context.Context, rec runRecord) (*Plan, error) {
 		return nil, err
 	}
 	if st.plan != "" {
+		if err := newerPlan([]byte(st.plan)); err != nil {
+			return nil, err
+		}
 		return ParsePlan([]byte(st.plan))
 	}
 	text, err := r.ownPlan()

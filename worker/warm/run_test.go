@@ -200,6 +200,32 @@ func TestTwoRuns(t *testing.T) {
 	g.checkWarm(g.status("run3"))
 }
 
+// What a newer command has asked for waits for a newer worker, as it was.
+func TestARunThatOnlyANewerWorkerReads(t *testing.T) {
+	g := newRig(t)
+	for run, change := range map[string]func(run string) tasks.WarmRun{
+		"plan": func(run string) tasks.WarmRun { return g.start(run, "r1", "version: 2\nnovelty: true\n") },
+		"record": func(run string) tasks.WarmRun {
+			p := g.start(run, "r1", g.plan())
+			if err := g.client.HSet(t.Context(), g.keys.Run(run), "version", 2).Err(); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		},
+	} {
+		_, err := g.Run(t.Context(), g.jobs.job(run), change(run))
+		if !errors.Is(err, tasks.ErrNewer) || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "up to version 1") {
+			t.Errorf("%s: got %v", run, err)
+		}
+		if s := g.client.HGetAll(t.Context(), g.keys.Run(run)).Val(); s["status"] != "queued" || s["error"] != "" {
+			t.Errorf("%s: %v", run, s)
+		}
+		if rec := g.record1(); rec.State != release.New || rec.Run != "" || rec.Docs[release.DocCertificate] != nil {
+			t.Errorf("%s: release is %s, run %q", run, rec.State, rec.Run)
+		}
+	}
+}
+
 func TestRefusedRuns(t *testing.T) {
 	g := newRig(t)
 	plan := g.plan()
@@ -211,7 +237,7 @@ func TestRefusedRuns(t *testing.T) {
 	}{
 		{"no such release", "r9", plan, nil, tasks.ErrNotFound, "r9"},
 		{"no plan", "r1", "", nil, tasks.ErrInvalid, "STOKER_PLAN"},
-		{"wrong plan", "r1", "version: 3\n", nil, tasks.ErrInvalid, "version 3"},
+		{"wrong plan", "r1", "version: 0\n", nil, tasks.ErrInvalid, "version 0"},
 		{"no such source", "r1", plan, []string{"none"}, tasks.ErrInvalid, `"none"`},
 	}
 	for i, tt := range tests {

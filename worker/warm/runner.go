@@ -237,7 +237,10 @@ func lastTry(ctx context.Context) bool {
 
 // givesUp reports whether err ends the run that the task of ctx belongs to.
 func givesUp(ctx context.Context, err error) bool {
-	return err != nil && !errors.Is(err, tasks.ErrDraining) && (hopeless(err) || lastTry(ctx))
+	if errors.Is(err, tasks.ErrDraining) || errors.Is(err, tasks.ErrNewer) {
+		return false
+	}
+	return err != nil && (hopeless(err) || lastTry(ctx))
 }
 
 func isDraining(job tasks.Job) bool {

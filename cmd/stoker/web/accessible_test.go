@@ -38,6 +38,8 @@ func TestAccessible(t *testing.T) {
 		path, text string
 	}{
 		{b, "/", "Served now"}, {b, "/releases/r42", "Moves"}, {b, "/releases/r99", "No such release"}, {b, "/invalidations", "Applied"},
+		{b, "/releases", "Timeline"}, {b, "/releases/r43", "812 of 1,774"}, {b, "/releases/r40", "entries compared"}, {b, "/releases/r42/note", "new article template"},
+		{b, "/releases/r42/notes", "Preview the note"}, {b, "/health", "120 reports"}, {b, "/schedule", "Ticks have been missed"}, {b, "/expire", "verified archive"},
 		{b, "/rollback", "flip of the pointer"}, {b, "/lanes/warm", "Pause"}, {b, "/tasks/release:rollback/t-1", "500 of 1,702"},
 		{b, "/invalidate", "Show what it would remove"}, {closed, "/signin", "Token"},
 	}

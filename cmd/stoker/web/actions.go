@@ -29,6 +29,7 @@ type Operator interface {
 	Pause(ctx context.Context, lane tasks.Lane, paused bool) error
 	// Preview says what an invalidation would remove from each live release.
 	Preview(ctx context.Context, targets []tasks.Target) ([]invalidation.Preview, error)
+	Keeper
 }
 
 // action is something that an operator can do on a page of its own: the plan first, then, with a reason,
@@ -49,6 +50,7 @@ type plan struct {
 	// Subject and Seen are what the plan is about and what it rests on: a deed is done only while both
 	// are as they were when the plan was shown.
 	Subject, Seen string
+	Back          string // where to go without doing it; "" means the first page
 
 	Reason  string // as typed so far
 	Problem string // why the page is shown again
@@ -60,17 +62,19 @@ func (s *Server) actionRoutes(mux *router) {
 		return
 	}
 	operate := func(*http.Request) Scope { return Operate }
-	for path, a := range map[string]action{
-		"/rollback":               {s.planRollback, s.rollBack},
-		"/releases/{id}/activate": {s.planActivation, s.activate},
-		"/lanes/{lane}":           {s.planLane, s.switchLane},
-	} {
+	actions := s.upkeepActions()
+	actions["/rollback"] = action{s.planRollback, s.rollBack}
+	actions["/releases/{id}/activate"] = action{s.planActivation, s.activate}
+	actions["/lanes/{lane}"] = action{s.planLane, s.switchLane}
+	for path, a := range actions {
 		mux.Handle("GET "+path, s.guard.need(operate, s.showPlan(a)))
 		mux.Handle("POST "+path, s.guard.need(operate, s.carryOut(a)))
 	}
+	mux.Handle("GET /releases/{id}/notes", s.guard.need(operate, http.HandlerFunc(s.editNotes)))
+	mux.Handle("POST /releases/{id}/notes", s.guard.need(operate, http.HandlerFunc(s.postNotes)))
 	mux.Handle("GET /invalidate", s.guard.need(operate, http.HandlerFunc(s.showInvalidate)))
 	mux.Handle("POST /invalidate", s.guard.need(operate, http.HandlerFunc(s.postInvalidate)))
-	mux.Handle("GET /tasks/{type}/{id}", s.guard.need(func(*http.Request) Scope { return View }, http.HandlerFunc(s.showTask)))
+	mux.Handle("GET /tasks/{type}/{id}", s.guard.need(func(*http.Request) Scope { return View }, s.live(watched, s.showTask)))
 }
 
 func (s *Server) showPlan(a action) http.HandlerFunc {
@@ -83,7 +87,7 @@ func (s *Server) showPlan(a action) http.HandlerFunc {
 
 // planned makes a plan, or answers why there is none.
 func (s *Server) planned(w http.ResponseWriter, r *http.Request, a action) (plan, bool) {
-	p, err := within(r.Context(), readLimit, func(ctx context.Context) (plan, error) { return a.plan(ctx, r) })
+	p, err := within(r.Context(), previewLimit, func(ctx context.Context) (plan, error) { return a.plan(ctx, r) })
 	switch {
 	case errors.Is(err, tasks.ErrNotFound), errors.Is(err, tasks.ErrInvalid):
 		s.render(w, r, http.StatusNotFound, s.pages.message, "There is no such thing", err.Error())

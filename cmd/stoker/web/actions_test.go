@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/alphanode/stoker/tasks"
 	"github.com/alphanode/stoker/worker/invalidation"
@@ -61,6 +62,26 @@ func (f *fakeOperator) Preview(_ context.Context, targets []tasks.Target) ([]inv
 	return []invalidation.Preview{{Release: "r42", Entries: int64(1200 * len(targets)), Bytes: 1 << 20, Sample: []tasks.Bytes{"page:<b>", "\x00odd"}}}, nil
 }
 
+func (f *fakeOperator) MaySnapshot(context.Context, string) error { return f.refuse }
+func (f *fakeOperator) MayDrill(context.Context, string) error    { return f.refuse }
+
+func (f *fakeOperator) PlanExpiry(_ context.Context, id string) ([]Expiry, error) {
+	if f.refuse != nil {
+		return nil, f.refuse
+	}
+	return []Expiry{{Release: cmp.Or(id, "r41"), From: release.Standby, To: release.Archived, Why: "beyond STOKER_RETAIN_STANDBY 1", Entries: 1777, Bytes: 12_600_000}}, nil
+}
+
+func (f *fakeOperator) Pin(_ context.Context, id string, pinned bool, by tasks.By) error {
+	f.note("pin %s %v by %s: %s", id, pinned, by.Actor, by.Reason)
+	return nil
+}
+
+func (f *fakeOperator) SetNotes(_ context.Context, id string, n release.Notes, by tasks.By) error {
+	f.note("notes %s by %s: %+v", id, by.Actor, n)
+	return nil
+}
+
 // operated is a console with an operator, and a browser without scripts that is signed in to operate.
 func operated(t *testing.T, change ...func(*Deps)) (*site, *fakeOperator, *visitor) {
 	t.Helper()
@@ -98,11 +119,21 @@ func TestActions(t *testing.T) {
 	}{
 		{"/rollback", []string{"<h1>Roll back to r41</h1>", "r42 is served until r41 is ready to be", "flip of the pointer: about 1 s", "2 invalidations are under way", ">Roll back to r41</button>"},
 			"/tasks/release:rollback/t-1", `release:rollback {"v":1,"to":"r41","actor":"otto","reason":"checkout is broken"}`},
-		{"/rollback?to=r40", []string{"<h1>Roll back to r40</h1>", "restored from its snapshot of 2026-11-20 18:00 UTC, 1,702 entries", "no drill with this archive has measured yet"},
+		{"/rollback?to=r40", []string{"<h1>Roll back to r40</h1>", "restored from its snapshot of 2026-11-20 18:00 UTC, 1,702 entries", "about 3 s, as its last good drill measured 7 h ago"},
 			"/tasks/release:rollback/t-1", `release:rollback {"v":1,"to":"r40","actor":"otto","reason":"checkout is broken"}`},
 		{"/releases/r43/activate", []string{"<h1>Serve r43</h1>", "r42 goes on standby"},
 			"/tasks/release:activate/t-1", `release:activate {"v":1,"release":"r43","actor":"otto","reason":"checkout is broken"}`},
 		{"/lanes/warm", []string{"<h1>Pause the lane warm</h1>", "0 tasks wait now"}, "/", "pause warm true"},
+		{"/expire", []string{"r41 is written to a verified archive and leaves Redis: 1,777 entries", "beyond STOKER_RETAIN_STANDBY 1"},
+			"/tasks/namespace:expire/t-1", `namespace:expire {"v":1,"actor":"otto","reason":"checkout is broken"}`},
+		{"/expire?release=r40", []string{"<h1>Expire r40</h1>"},
+			"/tasks/namespace:expire/t-1", `namespace:expire {"v":1,"release":"r40","actor":"otto","reason":"checkout is broken"}`},
+		{"/releases/r41/snapshot", []string{"Its 1,777 entries, 12 MiB, are written to an archive", "takes the place of the one of 2026-11-22 07:00 UTC"},
+			"/tasks/namespace:snapshot/t-1", `namespace:snapshot {"v":1,"release":"r41","actor":"otto","reason":"checkout is broken"}`},
+		{"/releases/r40/drill", []string{"Its archive of 2026-11-20 18:00 UTC, 1,702 entries", "no visitor sees"},
+			"/tasks/snapshot:drill/t-1", `snapshot:drill {"v":1,"release":"r40","actor":"otto","reason":"checkout is broken"}`},
+		{"/releases/r40/pin", []string{"<h1>Pin r40</h1>"}, "/releases/r40", "pin r40 true by otto: checkout is broken"},
+		{"/releases/r41/pin", []string{"<h1>Unpin r41</h1>"}, "/releases/r41", "pin r41 false by otto: checkout is broken"},
 		{"/lanes/invalidate", []string{"every worker still applies"}, "/", "pause invalidate true"},
 	}
 	for _, tt := range tests {
@@ -127,7 +158,7 @@ func TestActions(t *testing.T) {
 			if status != 200 || at != tt.next {
 				t.Errorf("status %d at %s\n%s", status, at, text)
 			}
-			if diff := cmp.Diff([]string{tt.done}, op.done); diff != "" {
+			if diff := gocmp.Diff([]string{tt.done}, op.done); diff != "" {
 				t.Errorf("done (-want +got):\n%s", diff)
 			}
 			if want := `msg="console action" actor=otto`; !strings.Contains(s.logged.String(), want) || !strings.Contains(s.logged.String(), `reason="checkout is broken"`) {
@@ -163,7 +194,7 @@ func TestActionOfAnotherMoment(t *testing.T) {
 func TestActionRefused(t *testing.T) {
 	_, op, v := operated(t)
 	op.refuse = fmt.Errorf("%w: its log is another one: dial redis://u:hunter2@queue", tasks.ErrNotFresh)
-	for _, path := range []string{"/rollback", "/releases/r43/activate"} {
+	for _, path := range []string{"/rollback", "/releases/r43/activate", "/releases/r41/snapshot", "/releases/r40/drill"} {
 		_, _, page := v.page(path, nil)
 		if !strings.Contains(page, "would be refused now") || strings.Contains(page, "<button class=\"do\"") || strings.Contains(page, "hunter2") {
 			t.Errorf("%s:\n%s", path, page)
@@ -172,7 +203,7 @@ func TestActionRefused(t *testing.T) {
 			t.Errorf("%s: status %d", path, status)
 		}
 	}
-	for _, path := range []string{"/rollback?to=r99", "/rollback?to=%3Cb%3E", "/releases/r99/activate", "/lanes/none"} {
+	for _, path := range []string{"/rollback?to=r99", "/rollback?to=%3Cb%3E", "/releases/r99/activate", "/releases/r99/snapshot", "/releases/r99/drill", "/releases/r99/pin", "/releases/r99/notes", "/expire?release=%3Cb%3E", "/lanes/none"} {
 		if status, _, text := v.page(path, nil); status != 404 || strings.Contains(text, "<b>") {
 			t.Errorf("%s: status %d, want 404", path, status)
 		}
@@ -205,7 +236,7 @@ func TestTaskPage(t *testing.T) {
 				t.Errorf("%s: status %d, no %q in\n%s", tt.task.State, status, want, page)
 			}
 		}
-		if strings.Contains(page, "hunter2") || strings.Contains(page, "data-refresh") == tt.ends || strings.Contains(page, `http-equiv="refresh"`) == tt.ends {
+		if strings.Contains(page, "hunter2") || strings.Contains(page, "data-live") == tt.ends || strings.Contains(page, `http-equiv="refresh"`) == tt.ends {
 			t.Errorf("%s:\n%s", tt.task.State, page)
 		}
 	}
@@ -253,7 +284,7 @@ func TestInvalidatePage(t *testing.T) {
 	}
 	want := []tasks.Invalidation{{Targets: []tasks.Target{{Kind: tasks.KindTag, Name: "post:42"}, {Kind: tasks.KindTag, Name: "author:ann"}, {Kind: tasks.KindPrefix, Name: "nav:"}},
 		By: tasks.By{Actor: "otto", Reason: "wrong price"}}}
-	if diff := cmp.Diff(want, recorded); diff != "" {
+	if diff := gocmp.Diff(want, recorded); diff != "" {
 		t.Errorf("recorded (-want +got):\n%s", diff)
 	}
 	fail = tasks.ErrNotEnqueued

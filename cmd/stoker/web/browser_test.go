@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -54,6 +54,17 @@ func TestInBrowser(t *testing.T) {
 		{"lane", "/lanes/upkeep", "Resume the lane upkeep"},
 		{"task", "/tasks/release:rollback/t-1", "500 of 1,702"},
 		{"invalidate", "/invalidate?tags=post:42", "Show what it would remove"},
+		{"releases", "/releases", "Timeline"},
+		{"warming", "/releases/r43", "812 of 1,774"},
+		{"archived", "/releases/r40", "1,702 entries compared"},
+		{"health", "/health", "120 reports"},
+		{"schedule", "/schedule", "Ticks have been missed"},
+		{"note", "/releases/r42/note", "new article template"},
+		{"notes", "/releases/r42/notes", "Preview the note"},
+		{"expire", "/expire", "verified archive"},
+		{"snapshot", "/releases/r41/snapshot", "read back"},
+		{"drill", "/releases/r40/drill", "which no visitor sees"},
+		{"pin", "/releases/r40/pin", "retention rule"},
 		{"queues", "/queues/", "alpha.warm"},
 		{"queue", "/queues/queues/alpha.warm?status=pending", "warm:batch"},
 		{"servers", "/queues/servers", "Servers"},
@@ -73,8 +84,17 @@ func TestInBrowser(t *testing.T) {
 	b.visit("release-phone", "/releases/r42", "Moves")
 	b.visit("rollback-phone", "/rollback", "flip of the pointer")
 	b.visit("invalidate-phone", "/invalidate", "Show what it would remove")
+	b.visit("releases-phone", "/releases", "Timeline")
+	b.visit("warming-phone", "/releases/r43", "812 of 1,774")
+	b.visit("health-phone", "/health", "120 reports")
+	b.visit("schedule-phone", "/schedule", "Ticks have been missed")
+	b.visit("notes-phone", "/releases/r42/notes", "Preview the note")
 	b.dark, b.phone = true, false
 	b.visit("overview-dark", "/", "Served now")
+	b.visit("releases-dark", "/releases", "Timeline")
+	b.visit("release-dark", "/releases/r42", "Moves")
+	b.visit("health-dark", "/health", "120 reports")
+	b.visit("notes-dark", "/releases/r42/notes", "Preview the note")
 }
 
 // TestSignedInByBrowser is asked to sign in, does so with the scope view, waits for the page to show
@@ -136,6 +156,75 @@ func TestActsInBrowser(t *testing.T) {
 	}
 }
 
+// TestEditsNotesInBrowser previews and saves notes, with scripts and without, by keyboard alone.
+func TestEditsNotesInBrowser(t *testing.T) {
+	bin := chromium(t)
+	for _, scripts := range []bool{true, false} {
+		op := &fakeOperator{}
+		s := newSite(t, Config{}, nil, func(d *Deps) { d.Operator = op })
+		b := openBrowser(t, bin, serve(t, s))
+		call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !scripts})
+		b.do(chromedp.Navigate(b.base+"/releases/r43"), chromedp.Focus(`a[href="/releases/r43/notes"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#reason"),
+			chromedp.SendKeys("#reason", ": a **bold** step"),
+			chromedp.Focus(`button[value="preview"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".preview strong"))
+		b.complain("preview")
+		if len(op.done) > 0 {
+			t.Errorf("scripts %v: the preview has saved %q", scripts, op.done)
+		}
+		b.do(chromedp.Focus(`button[value="save"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#moves"))
+		op.mu.Lock()
+		if len(op.done) != 1 || !strings.Contains(op.done[0], ": a **bold** step") {
+			t.Errorf("scripts %v: done %q", scripts, op.done)
+		}
+		op.mu.Unlock()
+		b.complain("saved")
+	}
+}
+
+// TestLiveInBrowser: what changes shows by itself, leaves the keyboard where it is and what is unfolded open, and
+// waits while somebody types.
+func TestLiveInBrowser(t *testing.T) {
+	bin := chromium(t)
+	var mu sync.Mutex
+	edits := int64(4821)
+	s := newSite(t, Config{}, nil, func(d *Deps) {
+		d.Reads.Edits = func(context.Context, time.Time) (*int64, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			n := edits
+			return &n, nil
+		}
+	})
+	b := openBrowser(t, bin, serve(t, s))
+	b.do(chromedp.Navigate(b.base + "/releases/r42"))
+	b.await("4,821")
+	get(b, chromedp.Evaluate[any](`document.querySelector("details.document").open = true; document.querySelector('a[href="/releases/r42/notes"]').focus(); null`))
+	mu.Lock()
+	edits = 5000
+	mu.Unlock()
+	b.await("5,000")
+	for what, script := range map[string]string{
+		"the keyboard's place":   `document.activeElement.getAttribute("href") === "/releases/r42/notes"`,
+		"what has been unfolded": `document.querySelector("details.document").open`,
+	} {
+		if !get(b, chromedp.Evaluate[bool](script)) {
+			t.Errorf("a change has lost %s", what)
+		}
+	}
+	b.complain("live")
+}
+
+// complain fails the test with whatever has gone wrong since the last look.
+func (b *browser) complain(name string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.problems {
+		b.t.Errorf("%s: %s", name, p)
+	}
+	b.problems = nil
+}
+
 // chromium returns the browser's path, or skips the test where there is none.
 func chromium(t *testing.T) string {
 	t.Helper()
@@ -185,10 +274,7 @@ func fillLanes(t *testing.T, queue redis.UniversalClient) {
 // serve runs the console for the test's time and returns its address.
 func serve(t *testing.T, s *site) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, listener) }()

@@ -1,13 +1,18 @@
 // Package web is what operators see in a browser, what monitoring reads and what app servers call:
-// the first page, one page a release, asynq's own UI, probes, metrics and the API for
+// the console's pages, asynq's own UI, probes, metrics and the API for
 // invalidations. It reads the rooms' records and does no work itself: actions are carried out by
 // tasks, whose progress it shows.
 //
 //	route                       scope        what
 //	GET /                       view         releases, what is served, whether a rollback is safe, lanes, health
-//	GET /releases/…             view         one release: notes, moves, documents
+//	GET /releases               view         all releases and a timeline
+//	GET /releases/…             view         one release: warm run, figures, notes, moves, documents, the whole note
+//	GET /invalidations          view         the feed, with a search
+//	GET /health                 view         each check and what it was before
+//	GET /schedule               view         entries, last and next ticks, missed ones
 //	/queues/…                   view         asynq's UI, read-only
 //	/rollback, /invalidate, …   operate      actions: the plan first, then, with a reason, the deed
+//	/releases/…/notes           operate      the notes' editor, with a preview
 //	GET /tasks/…                view         how far a task has come
 //	/queues/…                   operate      the same, with its buttons
 //	GET /metrics                view         Prometheus
@@ -56,6 +61,20 @@
 // lane is paused). POST makes the plan anew and does the deed only when both are the same, so neither a
 // second click nor a colleague's switch in between does what nobody looked at; the rooms check once more. All of it
 // works without scripts.
+//
+// # Live pages
+//
+// A page's own address answers a request that accepts text/event-stream with a stream (server-sent events): the
+// whole page whenever what it shows has changed, and else the time, so that something is sent at every look, at
+// least every 15 s. It is the page's handler that is asked, for whoever asks: a stream shows what the page would.
+// At each look the guard identifies the sender anew; who is nobody any more gets the event "end" and no more. A stream
+// lasts an hour at most, there are 64 at once at most, and they end when the server stops. The script puts the
+// page's main part in place of the one shown, except under the hands of who types or selects.
+//
+// # Notes
+//
+// Notes are written by people and shown as Markdown that package health has quoted and goldmark renders without HTML.
+// Saving names the notes that were edited, so that nobody's are overwritten unseen.
 //
 // # Recording
 //

@@ -150,9 +150,18 @@ func (c *collector) ledger(ctx context.Context) (found []prometheus.Metric, err 
 
 // drill is what the console reads of release.DocDrill.
 type drill struct {
-	LastGood time.Time `json:"last_good"`
-	Seconds  float64   `json:"rollback_seconds"`
+	At        time.Time `json:"at"`
+	Good      bool      `json:"good"`
+	Why       string    `json:"why"`
+	LastGood  time.Time `json:"last_good"`
+	Compared  int64     `json:"compared"`
+	Different int64     `json:"different"`
+	Replayed  int64     `json:"replayed"`
+	Seconds   float64   `json:"rollback_seconds"`
 }
+
+// Takes is how long a rollback would take.
+func (d drill) Takes() time.Duration { return time.Duration(d.Seconds * float64(time.Second)) }
 
 func (c *collector) log(ctx context.Context) ([]prometheus.Metric, error) {
 	status, err := c.server.deps.Status(ctx)

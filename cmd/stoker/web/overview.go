@@ -57,8 +57,15 @@ type certificate struct {
 	SampleMissing int      `json:"sample_missing"`
 	SameMinute    float64  `json:"same_minute"`
 	Sources       []struct {
-		Name     string   `json:"name"`
-		Failures []failed `json:"failures"`
+		Name        string   `json:"name"`
+		Kind        string   `json:"kind"`
+		Planned     int64    `json:"planned"`
+		Stored      int64    `json:"stored"`
+		Invalidated int64    `json:"invalidated"`
+		Failed      int64    `json:"failed"`
+		Coverage    float64  `json:"coverage"`
+		Examples    []string `json:"examples"`
+		Failures    []failed `json:"failures"`
 	} `json:"sources"`
 	Hot *struct {
 		From           string  `json:"from"`
@@ -79,10 +86,10 @@ type failed struct {
 	Examples []string `json:"examples"`
 }
 
-// Failed reports whether any entry failed, and says why.
-func (c certificate) Failed() bool {
+// NotStored reports whether any source tells of an entry that it never stored.
+func (c certificate) NotStored() bool {
 	for _, s := range c.Sources {
-		if len(s.Failures) > 0 {
+		if len(s.Failures) > 0 || len(s.Examples) > 0 {
 			return true
 		}
 	}
@@ -127,6 +134,14 @@ func (r row) CanReturn() bool {
 	return !r.Active && (r.State == release.Standby || r.State == release.Archived && r.Archive())
 }
 
+// CanExpire reports whether the release may be taken out of Redis, or its archive deleted.
+func (r row) CanExpire() bool {
+	return !r.Active && !r.Pinned && (r.State == release.Standby || r.State == release.Archived)
+}
+
+// DrillWhy is why its last drill was not good.
+func (r row) DrillWhy() string { return redactText(r.Drill.Why) }
+
 // CanServe reports whether the release is ready to be served.
 func (r row) CanServe() bool { return r.State == release.Ready }
 
@@ -143,10 +158,23 @@ type report struct {
 }
 
 type check struct {
-	Name   string `json:"name"`
-	Status string `json:"status"`
-	Detail string `json:"detail"`
-	Remedy string `json:"remedy"`
+	Name   string  `json:"name"`
+	Status string  `json:"status"`
+	Detail string  `json:"detail"`
+	Remedy string  `json:"remedy"`
+	Value  float64 `json:"value"`
+}
+
+// Shown are the releases that the first page lists: the newest that are still there.
+func (o overview) Shown() []row {
+	const most = 8
+	var shown []row
+	for _, r := range o.Releases {
+		if (r.State != release.Expired || r.Active) && len(shown) < most {
+			shown = append(shown, r)
+		}
+	}
+	return shown
 }
 
 // gather reads all parts at once.
@@ -237,9 +265,14 @@ func (s *Server) report(ctx context.Context) (*report, error) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return nil, fmt.Errorf("read health report: %w", err)
 	}
+	r.sort()
+	return &r, nil
+}
+
+// sort puts the worst checks first.
+func (r *report) sort() {
 	worst := map[string]int{"fail": 0, "warn": 1, "unknown": 2, "ok": 3}
 	slices.SortStableFunc(r.Checks, func(a, b check) int { return cmp.Compare(worst[a.Status], worst[b.Status]) })
-	return &r, nil
 }
 
 // within returns what read returns, or an error when that takes longer than limit: a Redis

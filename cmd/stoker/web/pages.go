@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -24,11 +25,15 @@ import (
 var files embed.FS
 
 // pages renders the console's own pages.
-type pages struct{ overview, release, feed, message, signIn, action, task, invalidate *template.Template }
+type pages struct {
+	overview, releases, release, note, feed, health, schedule, message, signIn *template.Template
+	action, task, invalidate, notes                                            *template.Template
+}
 
 func newPages(now func() time.Time) *pages {
 	funcs := template.FuncMap{
 		"ago":   func(t time.Time) string { return ago(now().Sub(t)) },
+		"until": func(t time.Time) string { return "in " + short(t.Sub(now())) },
 		"short": short,
 		"comma": comma,
 		"share": func(v float64) string { return fmt.Sprintf("%.1f%%", 100*v) },
@@ -43,6 +48,7 @@ func newPages(now func() time.Time) *pages {
 	return &pages{
 		overview: page("overview.html"), release: page("release.html"), feed: page("invalidations.html"),
 		message: page("message.html"), signIn: page("signin.html"),
+		releases: page("releases.html"), note: page("note.html"), notes: page("notes.html"), health: page("health.html"), schedule: page("schedule.html"),
 		action: page("action.html"), task: page("task.html"), invalidate: page("invalidate.html"),
 	}
 }
@@ -67,6 +73,8 @@ func comma(n any) string {
 		return humanize.Comma(int64(n))
 	case int64:
 		return humanize.Comma(n)
+	case *int64:
+		return humanize.Comma(*n)
 	}
 	return fmt.Sprint(n)
 }
@@ -94,9 +102,20 @@ func ago(age time.Duration) string {
 	return short(age) + " ago"
 }
 
+// Section is the part of the console that a page belongs to, by the address of its first page.
+func (v view) Section() string {
+	for _, s := range []string{"/releases", "/invalidat", "/health", "/schedule"} {
+		if strings.HasPrefix(v.Path, s) {
+			return s
+		}
+	}
+	return "/"
+}
+
 // view is what every page's layout needs besides the page's own Data.
 type view struct {
 	App, Title string
+	Path       string
 	At         time.Time
 	Who        actor
 	Acts       bool // actions are offered
@@ -111,7 +130,7 @@ func (s *Server) showOverview(w http.ResponseWriter, r *http.Request) {
 	if len(o.Problems) > 0 {
 		status = http.StatusServiceUnavailable
 	}
-	s.render(w, r, status, s.pages.overview, "Releases", o)
+	s.render(w, r, status, s.pages.overview, "Now", o)
 }
 
 // details is what a release's page shows.
@@ -119,6 +138,10 @@ type details struct {
 	row
 	History   []release.Move // newest first
 	Documents []document
+	Warm      *WarmRun // the run under way; nil without one
+	Measured  Measured
+	Edits     *int64   // invalidations recorded since it was made; nil when not known
+	Problems  []string // what could not be read
 }
 
 type document struct {
@@ -163,17 +186,43 @@ func (s *Server) details(ctx context.Context, id string) (details, error) {
 	if rec.State.Live() {
 		d.Count = s.counts.of(ctx, id)
 	}
+	s.besides(ctx, rec, &d)
 	for _, name := range slices.Sorted(maps.Keys(rec.Docs)) {
 		d.Documents = append(d.Documents, document{string(name), indent(redact(rec.Docs[name]))})
 	}
 	return d, nil
 }
 
+// besides reads what the ledger does not hold of a release. What cannot be read leaves a word and the rest
+// of the page.
+func (s *Server) besides(ctx context.Context, rec release.Record, d *details) {
+	problem := func(name string, err error) {
+		if err != nil {
+			s.deps.Log.WarnContext(ctx, "console page lacks a part", "part", name, "err", err)
+			d.Problems = append(d.Problems, name+" could not be read: "+redactText(err.Error()))
+		}
+	}
+	var err error
+	if rec.Run != "" {
+		var run WarmRun
+		if run, err = s.deps.Reads.WarmRun(ctx, rec.Run); err == nil && !run.Over {
+			run.Err = redactText(run.Err)
+			d.Warm = &run
+		} else if !errors.Is(err, tasks.ErrNotFound) {
+			problem("Its warm run", err)
+		}
+	}
+	d.Measured, err = s.deps.Reads.Measured(ctx, rec)
+	problem("What was measured", err)
+	d.Edits, err = s.deps.Reads.Edits(ctx, rec.CreatedAt)
+	problem("Invalidations since", err)
+}
+
 // render writes a page whole or not at all.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page *template.Template, title string, data any) {
 	var out bytes.Buffer
 	task, isTask := data.(taskPage)
-	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, At: s.deps.Now(), Who: *actorOf(r), Acts: s.deps.Operator != nil && actorOf(r).scope.allows(Operate), Reload: isTask && !task.Ended(), Data: data}); err != nil {
+	if err := page.ExecuteTemplate(&out, "layout", view{App: s.deps.App, Title: title, Path: r.URL.Path, At: s.deps.Now(), Who: *actorOf(r), Acts: s.deps.Operator != nil && actorOf(r).scope.allows(Operate), Reload: isTask && !task.Ended(), Data: data}); err != nil {
 		s.deps.Log.ErrorContext(r.Context(), "console page failed", "page", page.Name(), "err", err)
 		http.Error(w, "The page could not be made; the log says why.", http.StatusInternalServerError)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestOverview(t *testing.T) {
 		`<h2>Served now</h2> <p class="figure"><a href="/releases/r42">r42</a>`, `title="2026-11-22 10:00:00 UTC">2 h ago`, "1,777 entries, 12 MiB",
 		`<h2>Safe to roll back</h2> <p class="figure good">Yes</p>`, `To <a href="/releases/r41">r41</a>: it is standby and fresh`,
 		`<h2>Pending invalidations</h2> <p class="figure">2</p>`, "Oldest 3 s old.", "48,210 targets", "1795348800000000",
-		`<p class="figure fair">warn</p>`, "6 checks,", "set appendonly yes",
+		`<p class="figure fair"><a href="/health">warn</a></p>`, "6 checks,", "set appendonly yes",
 		`<tr role="row" class="served">`, `<span class="state standby">standby</span>`, `<span class="note">pinned</span>`,
 		`<span class="verdict inconclusive">`, `title="in the archive">1,702`, "42 h ago",
 		"<b>ann</b> tag pages: &lt;related&gt; block", "<code>tag author:ann</code>", `<code>prefix &#34;nav:\x00&#34;</code>`, "cms: post 42 edited",
@@ -113,13 +114,15 @@ func TestPagesEscape(t *testing.T) {
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>`
 	s := newSite(t, Config{}, nil, func(d *Deps) {
 		d.App = evil
+		d.Operator = &fakeOperator{refuse: fmt.Errorf("%w: %s", tasks.ErrRefused, evil)}
 		d.Ledger = &fakeLedger{
 			active: evil,
 			records: []release.Record{
 				{ID: evil, State: release.State(evil), CreatedAt: noon, ChangedAt: noon},
 				{ID: "r1", State: release.Standby, Template: evil, Run: evil, CreatedAt: noon, ChangedAt: noon,
 					Notes: release.Notes{Owner: evil, Reason: evil, Expected: evil, RollbackNote: evil, Revision: evil, Files: []string{evil}, Commands: []string{evil}},
-					Docs:  map[release.Doc]json.RawMessage{release.Doc(evil): json.RawMessage(`{"x": "` + strings.ReplaceAll(evil, `"`, `\"`) + `"}`), release.DocCertificate: json.RawMessage(`{"verdict": "<script>alert(1)</script>"}`)}},
+					Docs: map[release.Doc]json.RawMessage{release.Doc(evil): json.RawMessage(`{"x": "` + strings.ReplaceAll(evil, `"`, `\"`) + `"}`), release.DocCertificate: json.RawMessage(`{"verdict": "<script>alert(1)</script>", "sources": [{"name": "<script>alert(1)</script>", "kind": "<img src=x>", "examples": ["<script>alert(1)</script>"]}]}`),
+						release.DocSnapshot: json.RawMessage(`{"entries": 1, "verified_at": "2026-11-22T10:00:00Z"}`), release.DocDrill: json.RawMessage(`{"at": "2026-11-22T10:00:00Z", "why": "<script>alert(1)</script>"}`)}},
 			},
 			history: []release.Move{{At: noon, From: release.State(evil), To: release.Standby, Note: evil, By: tasks.By{Actor: evil, Reason: evil}}},
 		}
@@ -127,11 +130,24 @@ func TestPagesEscape(t *testing.T) {
 			return []Pending{{Number: 1, By: tasks.By{Actor: evil, Reason: evil}, Sample: []tasks.Target{{Kind: tasks.KindKey, Name: evil}}}}, nil
 		}
 		d.Rollback = func(context.Context) (Readiness, error) { return Readiness{To: evil, Reason: evil}, nil }
+		d.Reads.Reports = func(context.Context, int) ([]json.RawMessage, error) {
+			raw, err := json.Marshal(report{At: noon, Status: evil, Checks: []check{{evil, evil, evil, evil, 1}}})
+			return []json.RawMessage{raw, raw}, err
+		}
+		d.Reads.Schedule = func(context.Context) (Schedule, error) {
+			return Schedule{Source: evil, Zone: evil, Entries: []ScheduleEntry{{Name: evil, Task: evil, Cron: evil}}}, nil
+		}
+		d.Reads.WarmRun = func(context.Context, string) (WarmRun, error) {
+			return WarmRun{Status: evil, Err: evil, Sources: []WarmSource{{Name: evil, Kind: evil, Total: 2, Planned: 1}}}, nil
+		}
+		d.Reads.Measured = func(context.Context, release.Record) (Measured, error) {
+			return Measured{Titles: []string{evil}, Rows: [][]string{{evil, evil}}}, nil
+		}
 		d.Health = func(context.Context) (json.RawMessage, error) {
-			return json.Marshal(report{Status: evil, Checks: []check{{evil, evil, evil, evil}}})
+			return json.Marshal(report{Status: evil, Checks: []check{{evil, evil, evil, evil, 1}}})
 		}
 	})
-	for _, path := range []string{"/", "/releases/r1", "/releases/%22%3E%3Cscript%3Ealert(1)"} {
+	for _, path := range []string{"/", "/releases", "/releases/r1", "/releases/r1/notes", "/health", "/schedule", "/releases/r1/drill", "/releases/%22%3E%3Cscript%3Ealert(1)"} {
 		page := body(t, s.ask("GET", path))
 		if strings.Contains(page, "<script>") || strings.Contains(page, "<img src=x") {
 			t.Errorf("%s is not escaped", path)
@@ -184,5 +200,32 @@ func TestFeed(t *testing.T) {
 	})
 	if resp := s.ask("GET", "/invalidations"); resp.StatusCode != 503 || !strings.Contains(body(t, resp), "could not be read") {
 		t.Errorf("without the queue Redis: status %d", resp.StatusCode)
+	}
+}
+
+// TestPagesTell: what the pages of releases, health and schedule tell at a glance.
+func TestPagesTell(t *testing.T) {
+	s := newSite(t, Config{}, nil)
+	for path, wants := range map[string][]string{
+		"/releases":     {`<h2 id="timeline">Timeline</h2>`, `<rect class="span active"`, "States of the newest releases since 2026-11-22 09:00:00 UTC", `<span class="state archived">`, `<span class="key warming">`, `href="/expire"`},
+		"/releases/r43": {"812 of 1,774", "700 of 1,502, 2 overtaken by edits", `1 failed`, `<progress max="1502" value="700" aria-label="articles">`, `href="/releases/r43/snapshot"`},
+		"/releases/r42": {"4,821", "/tags/&lt;b&gt;old&lt;/b&gt;", "1 not found", "Before its switch, and now", `<svg viewBox="0 0 720 240" role="img" aria-label="Latency by share">`, `href="/releases/r42/note"`},
+		"/releases/r40": {`<span class="verdict ok">good</span>`, "1,702 entries compared; a rollback takes about 3 s", `href="/releases/r40/drill"`, `href="/expire?release=r40"`},
+		"/health":       {"120 reports since", `<rect class="fail"`, `aria-label="14 fail, 106 ok; value from`, `aria-label="120 warn"`, "set appendonly yes"},
+		"/schedule":     {"Ticks have been missed", "<code>41 3 * * *</code>", "in 40 s", `class="right bad">2</td>`, "none yet", "Europe/Berlin"},
+	} {
+		resp := s.ask("GET", path)
+		page := strings.Join(strings.Fields(body(t, resp)), " ")
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: status %d", path, resp.StatusCode)
+		}
+		for _, want := range wants {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s lacks %s", path, want)
+			}
+		}
+	}
+	if page := body(t, s.ask("GET", "/releases/r42")); strings.Contains(page, `href="/expire?release=r42"`) {
+		t.Error("what is served is offered for expiry")
 	}
 }

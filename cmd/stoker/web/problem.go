@@ -59,7 +59,7 @@ func problemOf(err error) *problem {
 		return invalid("%s", strings.ReplaceAll(err.Error(), tasks.ErrInvalid.Error()+": ", ""))
 	case errors.Is(err, tasks.ErrNotFound):
 		return newProblem(http.StatusNotFound, "%v", err)
-	case errors.Is(err, tasks.ErrNotReplicated), errors.Is(err, tasks.ErrNoRelease):
+	case errors.Is(err, tasks.ErrNotReplicated), errors.Is(err, tasks.ErrNoRelease), errors.Is(err, tasks.ErrNewer):
 		return later(http.StatusServiceUnavailable, 5*time.Second, "%v", err)
 	case errors.Is(err, tasks.ErrFull):
 		return later(http.StatusTooManyRequests, time.Second, "%v: send it again in a second, or send less", err)

@@ -101,6 +101,8 @@ type Deps struct {
 	Applied func(ctx context.Context, number int64) (tasks.Applied, Stage, error)
 	// Braked says in words which work goes slower than its pace; nil means that none ever does.
 	Braked func(ctx context.Context) ([]string, error)
+	// Reads are what the pages read besides.
+	Reads Reads
 	// Operator carries out what people ask for; nil means that the pages only show.
 	Operator Operator
 	// Collectors are served beside the console's own metrics.
@@ -118,6 +120,7 @@ type Server struct {
 	counts  *counts
 	lanes   *lanes
 	pages   *pages
+	streams *streams
 	handler http.Handler
 	limits  patience
 
@@ -149,14 +152,15 @@ func New(deps Deps, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		deps:   deps,
-		cfg:    cfg,
-		guard:  guard,
-		oidc:   oidc,
-		counts: newCounts(deps.Usage, deps.Now),
-		lanes:  &lanes{app: deps.App, inspector: asynq.NewInspectorFromRedisClient(deps.Queue)},
-		pages:  newPages(deps.Now),
-		limits: usualPatience,
+		deps:    deps,
+		cfg:     cfg,
+		guard:   guard,
+		oidc:    oidc,
+		counts:  newCounts(deps.Usage, deps.Now),
+		lanes:   &lanes{app: deps.App, inspector: asynq.NewInspectorFromRedisClient(deps.Queue)},
+		pages:   newPages(deps.Now),
+		limits:  usualPatience,
+		streams: newStreams(),
 	}
 	guard.signIn = s.askToSignIn
 	routes, err := s.routes()
@@ -193,9 +197,17 @@ func (s *Server) routes() (http.Handler, error) {
 	}
 
 	mux := &router{mux: http.NewServeMux()}
-	mux.Handle("GET /{$}", s.guard.need(view, http.HandlerFunc(s.showOverview)))
-	mux.Handle("GET /invalidations", s.guard.need(view, http.HandlerFunc(s.showFeed)))
-	mux.Handle("GET /releases/{id}", s.guard.need(view, http.HandlerFunc(s.showRelease)))
+	for path, page := range map[string]http.Handler{
+		"/{$}":                s.live(refreshed, s.showOverview),
+		"/releases":           s.live(refreshed, s.showReleases),
+		"/releases/{id}":      s.live(refreshed, s.showRelease),
+		"/releases/{id}/note": http.HandlerFunc(s.showNote),
+		"/invalidations":      s.live(refreshed, s.showFeed),
+		"/health":             s.live(seldom, s.showHealth),
+		"/schedule":           s.live(seldom, s.showSchedule),
+	} {
+		mux.Handle("GET "+path, s.guard.need(view, page))
+	}
 	mux.Handle("GET /assets/", s.pages.assets())
 	s.signInRoutes(mux)
 	s.actionRoutes(mux)
@@ -238,6 +250,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelWarn),
 	}
 	s.deps.Log.InfoContext(ctx, "console listens", "addr", listener.Addr().String(), "tokens", len(s.guard.tokens))
+	server.RegisterOnShutdown(s.streams.stop)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

@@ -45,7 +45,9 @@ type taskPage struct {
 }
 
 // What tasks are called.
-var taskNames = map[string]string{tasks.TypeRollback: "Rollback", tasks.TypeActivate: "Switch"}
+var taskNames = map[string]string{
+	tasks.TypeRollback: "Rollback", tasks.TypeActivate: "Switch", tasks.TypeSnapshot: "Snapshot", tasks.TypeDrill: "Drill", tasks.TypeExpire: "Expiry",
+}
 
 // showTask answers /tasks/{type}/{id}.
 func (s *Server) showTask(w http.ResponseWriter, r *http.Request) {
@@ -91,5 +93,5 @@ func inWords(kind string, result json.RawMessage) string {
 			return done.Release + " is served; " + done.Previous + " is on standby and can be brought back."
 		}
 	}
-	return ""
+	return upkeepInWords(kind, result)
 }

@@ -129,6 +129,7 @@ func newSite(t *testing.T, cfg Config, queue redis.UniversalClient, change ...fu
 		Applied: func(_ context.Context, n int64) (tasks.Applied, Stage, error) {
 			return tasks.Applied{}, "", fmt.Errorf("number %d: %w", n, tasks.ErrNotFound)
 		},
+		Reads:    exampleReads(),
 		Operator: &fakeOperator{task: Task{State: TaskWaits}},
 		Log:      slog.New(slog.NewTextHandler(s.logged, nil)),
 		Now:      func() time.Time { return noon },
@@ -161,7 +162,9 @@ func exampleLedger() *fakeLedger {
 		return json.RawMessage(fmt.Sprintf(`{"entries": 1702, "bytes": 11900000, "store": "s3://key:hunter2@bucket/site", "created": %q, "verified_at": %q}`,
 			noon.Add(-ago).Format(time.RFC3339), noon.Add(-ago+time.Minute).Format(time.RFC3339)))
 	}
-	pass := json.RawMessage(`{"verdict": "pass", "coverage": 0.9994, "planned": 1774, "stored": 1771, "invalidated": 2, "failed": 1}`)
+	pass := json.RawMessage(`{"verdict": "pass", "coverage": 0.9994, "planned": 1774, "stored": 1771, "invalidated": 2, "failed": 1, "sources": [
+		{"name": "articles", "kind": "query", "planned": 1502, "stored": 1500, "invalidated": 2, "coverage": 1},
+		{"name": "pages", "kind": "crawl", "planned": 272, "stored": 271, "failed": 1, "coverage": 0.996, "failures": [{"kind": "not_found", "count": 1, "examples": ["/tags/<b>old</b>"]}]}]}`)
 	return &fakeLedger{
 		active: "r42",
 		records: []release.Record{
@@ -176,7 +179,8 @@ func exampleLedger() *fakeLedger {
 				Docs:  map[release.Doc]json.RawMessage{release.DocCertificate: pass, release.DocSnapshot: snap(5 * time.Hour)}},
 			{ID: "r40", State: release.Archived, CreatedAt: noon.Add(-200 * time.Hour), ChangedAt: noon.Add(-40 * time.Hour), ActivatedAt: noon.Add(-190 * time.Hour), Template: tasks.DefaultTemplate,
 				Notes: release.Notes{Owner: "cleo", Reason: "framework update"},
-				Docs:  map[release.Doc]json.RawMessage{release.DocCertificate: json.RawMessage(`{"verdict": "inconclusive"}`), release.DocSnapshot: snap(42 * time.Hour)}},
+				Docs: map[release.Doc]json.RawMessage{release.DocCertificate: json.RawMessage(`{"verdict": "inconclusive"}`), release.DocSnapshot: snap(42 * time.Hour), release.DocDrill: json.RawMessage(
+					`{"at": "2026-11-22T04:23:00Z", "good": true, "last_good": "2026-11-22T04:23:00Z", "compared": 1702, "rollback_seconds": 3.2}`)}},
 		},
 		history: []release.Move{
 			{At: noon.Add(-3 * time.Hour), To: release.New, By: tasks.By{Actor: "ann", Reason: "new article template"}},
