@@ -26,6 +26,7 @@ type Client struct {
 	journal *Journal
 	commits *committer
 	pointer *pointer
+	lister  lister
 	own     bool // the connections are the client's to close
 }
 

@@ -24,7 +24,9 @@
 //  2. mark   a number of the log below every pending invalidation
 //  3. load   the origin
 //  4. put    tag indexes first, then the entry, with an absolute expiry at the fill limit after (1):
-//     a put that arrives later stores nothing, one that is never checked vanishes by itself
+//     a put that arrives later stores nothing, one that is never checked vanishes by itself. On a
+//     Cluster a note of what is to be listed comes before both, in the entry's own slot: from it the workers list
+//     again what a failover of an index's server has lost ([ListingKeys])
 //  5. check  was the key, a tag or a prefix of it invalidated after the mark, or is the release no
 //     longer live? then the value is dropped
 //  6. settle the entry gets its real expiry, if it is still the very value that was put, and beside it

@@ -214,10 +214,13 @@ func (f *fill) store(ctx context.Context, value []byte) bool {
 			p.Do(ctx, "ZADD", f.c.tmpl.Key(f.release, TagIndex(t)), score, f.key)
 		}
 	}
-	if put(ctx, f.c.cache, list, func(p redis.Pipeliner) { p.Do(ctx, "SET", key, value, "PXAT", probation) }) != nil {
+	set := func(p redis.Pipeliner) { p.Do(ctx, "SET", key, value, "PXAT", probation) }
+	entry := Tagged{f.key, f.tags}
+	note := func(p redis.Pipeliner) { f.c.lister.note(ctx, p, f.c.tmpl, f.release, f.serverMS, entry) }
+	if put(ctx, f.c.cache, note, list, set) != nil {
 		return false
 	}
-	stale, err := f.c.journal.Check(ctx, f.release, f.mark, []Tagged{{f.key, f.tags}})
+	stale, err := f.c.journal.Check(ctx, f.release, f.mark, []Tagged{entry})
 	if err != nil {
 		return false
 	}
@@ -230,11 +233,11 @@ func (f *fill) store(ctx context.Context, value []byte) bool {
 }
 
 // put sends what lists entries in the indexes of their tags, then what sets them: in one go, but on a
-// Cluster, whose servers work through a pipeline side by side.
-func put(ctx context.Context, cache redis.UniversalClient, list, set func(redis.Pipeliner)) error {
+// Cluster, whose servers work through a pipeline side by side, and where what is to be listed is noted first.
+func put(ctx context.Context, cache redis.UniversalClient, note, list, set func(redis.Pipeliner)) error {
 	steps := []func(redis.Pipeliner){func(p redis.Pipeliner) { list(p); set(p) }}
 	if Sharded(cache) {
-		steps = []func(redis.Pipeliner){list, set}
+		steps = []func(redis.Pipeliner){note, list, set}
 	}
 	for _, step := range steps {
 		if _, err := cache.Pipelined(ctx, func(p redis.Pipeliner) error { step(p); return nil }); err != nil {

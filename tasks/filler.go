@@ -19,12 +19,13 @@ type Filler struct {
 	cache   redis.UniversalClient
 	tmpl    Template
 	limit   time.Duration // of probation
+	lister  lister
 }
 
 // NewFiller returns a filler for the cache whose keys tmpl makes. limit is the app servers' own fill
 // limit (STOKER_FILL_LIMIT).
 func NewFiller(journal *Journal, cache redis.UniversalClient, tmpl Template, limit time.Duration) *Filler {
-	return &Filler{journal, cache, tmpl, limit}
+	return &Filler{journal: journal, cache: cache, tmpl: tmpl, limit: limit}
 }
 
 // Filling is one load of some entries of a release. It is used by one goroutine.
@@ -94,11 +95,7 @@ func (b *Filling) Store(ctx context.Context, entries []Filled) (stored []bool, e
 	if err != nil {
 		return fail(err)
 	}
-	tagged := make([]Tagged, len(entries))
-	for i, e := range entries {
-		tagged[i] = Tagged{e.Key, e.Tags}
-	}
-	stale, err := b.f.journal.Check(ctx, b.release, b.Mark, tagged)
+	stale, err := b.f.journal.Check(ctx, b.release, b.Mark, tagged(entries))
 	if err != nil {
 		return fail(err)
 	}
@@ -124,6 +121,14 @@ func (b *Filling) Store(ctx context.Context, entries []Filled) (stored []bool, e
 	return stored, nil
 }
 
+func tagged(entries []Filled) []Tagged {
+	out := make([]Tagged, len(entries))
+	for i, e := range entries {
+		out[i] = Tagged{e.Key, e.Tags}
+	}
+	return out
+}
+
 // put lists and sets entries, each with a probation of its own, in Unix milliseconds.
 func (b *Filling) put(ctx context.Context, entries []Filled) (probations []int64, err error) {
 	list := func(p redis.Pipeliner) {
@@ -144,7 +149,10 @@ func (b *Filling) put(ctx context.Context, entries []Filled) (probations []int64
 			p.Do(ctx, "SET", b.f.tmpl.Key(b.release, e.Key), e.Value, "PXAT", probations[i])
 		}
 	}
-	return probations, put(ctx, b.f.cache, list, set)
+	note := func(p redis.Pipeliner) {
+		b.f.lister.note(ctx, p, b.f.tmpl, b.release, b.server.UnixMilli(), tagged(entries)...)
+	}
+	return probations, put(ctx, b.f.cache, note, list, set)
 }
 
 // End gives the leases back, even when ctx was cancelled. What it cannot give back ends by itself.

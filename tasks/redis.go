@@ -91,6 +91,30 @@ func Primaries(ctx context.Context, client redis.UniversalClient) (map[string]re
 	return found, err
 }
 
+// LoadScripts makes scripts known to a server, or to all primaries of a Cluster: the client's own way of it
+// waits for the replicas as well, and for long when one hangs.
+func LoadScripts(ctx context.Context, on redis.Scripter, scripts ...*redis.Script) error {
+	servers := []redis.Scripter{on}
+	if cluster, ok := on.(*redis.ClusterClient); ok {
+		primaries, err := Primaries(ctx, cluster)
+		if err != nil {
+			return fmt.Errorf("load scripts: %w", err)
+		}
+		servers = servers[:0]
+		for _, p := range primaries {
+			servers = append(servers, p)
+		}
+	}
+	for _, server := range servers {
+		for _, s := range scripts {
+			if err := s.Load(ctx, server).Err(); err != nil {
+				return fmt.Errorf("load scripts: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // quotesSecret reports whether a parser's words about a URL may hold a part of its password. It
 // errs on the side of silence: a URL that cannot be read cannot be taken apart for sure.
 func quotesSecret(words, url string) bool {

@@ -16,6 +16,8 @@ const (
 	tagPrefix   = Reserved + "tag:"
 	leasePrefix = Reserved + "lease:"
 	ofPrefix    = Reserved + "of:"
+
+	listingPrefix = Reserved + "listed:"
 )
 
 // TagIndex returns the logical key of a tag's index: a ZSET of logical keys, scored by the

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/alphanode/stoker/tasks"
 )
 
 // On a Cluster a tag's index and the entries that it lists are on different servers, so no script sees
@@ -121,7 +123,7 @@ func (a *Applier) pipelined(ctx context.Context, script *redis.Script, fill func
 	}
 	err := send()
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		if err := script.Load(ctx, a.cache).Err(); err != nil {
+		if err := tasks.LoadScripts(ctx, a.cache, script); err != nil {
 			return err
 		}
 		err = send()

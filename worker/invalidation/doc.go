@@ -120,15 +120,38 @@
 //  2. in one script on the cache Redis: a server that is known notes those numbers as its watermark. It
 //     is known by its run_id and by its replication ID, which every promotion changes. But for a Cluster's it
 //     also notes how many replicas it has had, for package namespace
-//  3. a server that is not known has the watermark of the server it descends from, as far as it has
+//  3. on a Cluster, list again what fills have listed of late (below)
+//  4. a server that is not known has the watermark of the server it descends from, as far as it has
 //     followed. Replication, dumps and append-only files keep the order of writes, so it has every
 //     removal below that. Replay, in every live release, the log from there on
-//  4. only then note the server as known
+//  5. only then note the server as known
 //
 // A worker that dies in between leaves the server unknown; replaying twice is harmless. Sweep and
 // Replay look first: nobody flips to a release, and no writer finishes, on a server that lacks removals.
 //
+// On one server an index is listed in before its entry is set, and replication keeps that order: who has
+// the entry has its member. On a Cluster they are on different servers. The promoted server may lack members of
+// its indexes whose entries are elsewhere, alive and well, and then neither the replay nor any later invalidation
+// of the tag would find these. (The other way round does no harm: members stay for a day behind the removal of their
+// entry, so an entry that comes back is still listed.) Therefore a fill of an app server or of a
+// refresh does three things, each when the one before is acknowledged:
+//
+//	note  key and tags, in the entry's own slot, for five minutes ([tasks.ListingKeys])
+//	list  the key in the tags' indexes
+//	set   the entry
+//
+// Whoever has lost the note has lost the entry too, which comes behind it in the same slot. So when a server is
+// new, its indexes and all others list what the notes of all live releases name, before the replay. A copy that was made
+// meanwhile from an index without the member lacks it as well: the entries are listed in each live release that
+// has them. One whose copy is not there yet gets its member from the copy itself, which carries the indexes again behind the
+// entries. Works on whole namespaces leave no notes: they wait for the replicas at their end, and are done again when
+// a server was replaced meanwhile (package namespace).
+//
 // # Not promised
+//
+// On a Cluster, an entry is not found by its tag any more when its index's server has lost it and nobody
+// looks within five minutes of the fill; when the servers of both are replaced between the two halves of one fill; and
+// when it was filled by a client that leaves no note, such as one in another language.
 //
 // Between a promotion and the end of the replay, a fraction of a second while a worker runs, visitors may
 // be served what had been removed. A primary that is cut off but not dead, and that some worker still

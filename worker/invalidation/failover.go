@@ -19,6 +19,8 @@ type Failover struct {
 	From    time.Time `json:"from,omitzero"` // since when the log was replayed; zero: from its beginning
 	Targets int64     `json:"targets"`       // that were replayed, in all live releases
 	Removed int64     `json:"removed"`       // entries that had come back
+	// Relisted is how many members of tag indexes, on a Cluster, had been lost.
+	Relisted int64 `json:"relisted,omitempty"`
 	// Short: the log does not reach back to what the server still had, so that what was invalidated
 	// before may have come back for good.
 	Short bool `json:"short,omitempty"`
@@ -75,9 +77,12 @@ func compare(servers []server, known []string) (seen []string, fresh []server) {
 	return slices.Compact(seen), fresh
 }
 
-// redo replays the log in every live release from the oldest watermark of the servers on.
-func (a *Applier) redo(ctx context.Context, live []string, servers []server, r reach) (Failover, error) {
-	var done Failover
+// redo replays the log in every live release from the oldest watermark of the servers on, once the tags'
+// indexes list again what they had listed.
+func (a *Applier) redo(ctx context.Context, live []string, servers []server, r reach) (done Failover, err error) {
+	if done.Relisted, err = a.relist(ctx, live); err != nil {
+		return done, err
+	}
 	oldest := int64(math.MaxInt64)
 	for _, id := range live {
 		from := int64(math.MaxInt64)

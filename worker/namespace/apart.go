@@ -119,7 +119,7 @@ func (c *Cache) readPass(ctx context.Context, release string, pass int, at *posi
 // with the key in braces brings about; but for some odd keys, such as one that begins with }.
 func shareSlots(tmpl tasks.Template, a, b string) bool {
 	for _, probe := range []string{"a", "b", "c"} {
-		if slotOf(tmpl.Key(a, probe)) != slotOf(tmpl.Key(b, probe)) {
+		if tasks.SlotOf(tmpl.Key(a, probe)) != tasks.SlotOf(tmpl.Key(b, probe)) {
 			return false
 		}
 	}
@@ -278,9 +278,9 @@ func (c *Cache) part(release, logical string) string {
 	if !c.sharded {
 		return c.tmpl.Key(release, name+logical)
 	}
-	slot := slotOf(c.tmpl.Key(release, logical))
+	slot := tasks.SlotOf(c.tmpl.Key(release, logical))
 	for i := 0; ; i++ {
-		if key := c.tmpl.Key(release, name+strconv.Itoa(i)); slotOf(key) == slot {
+		if key := c.tmpl.Key(release, name+strconv.Itoa(i)); tasks.SlotOf(key) == slot {
 			return key
 		}
 	}

@@ -111,7 +111,9 @@
 // many slots cannot be its keys; what the server does not have any more is read through the client.
 // A big value is put together under a name in its own slot. Tag indexes are on other servers than
 // their entries: Put and Write wait for the indexes, and prune and carry work in steps that change a
-// member only while it has the score by which they judged. There are no companions.
+// member only while it has the score by which they judged. There are no companions. What an app server's fill
+// lists is noted in the entry's slot, under a reserved key of the release (tasks.ListingKeys): package invalidation
+// lists it again after a failover.
 //
 // The fence lies in every slot, so that each deleting script can check one that is local, also on a
 // server that was given its first slot a moment ago. It counts only in the process that it was found in

@@ -182,10 +182,5 @@ const unlessThere = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
 
 // load makes the scripts known to a server, or to all of a Cluster.
 func (c *Cache) load(ctx context.Context, on redis.Scripter) error {
-	for _, s := range []*redis.Script{readScript, expiriesScript, writeScript, hashScript, newScript, newHashScript, copyScript, deleteScript, usageScript, listScript, carryScript, useScript, pruneScript, rescoreScript, unfenceScript, clockScript} {
-		if err := s.Load(ctx, on).Err(); err != nil {
-			return fmt.Errorf("load scripts: %w", err)
-		}
-	}
-	return nil
+	return tasks.LoadScripts(ctx, on, readScript, expiriesScript, writeScript, hashScript, newScript, newHashScript, copyScript, deleteScript, usageScript, listScript, carryScript, useScript, pruneScript, rescoreScript, unfenceScript, clockScript)
 }
