@@ -179,7 +179,6 @@ func TestWrongConfiguration(t *testing.T) {
 		{"password before no scheme", list("STOKER_REDIS_URL=ann:s3cret@host:6379"), list("config"), exitBadInput, list("STOKER_REDIS_URL", "redis://")},
 		{"queue Redis down", list("STOKER_REDIS_URL=redis://:s3cret@127.0.0.1:1/0"), status, exitFailed, list("queue Redis", "127.0.0.1:1", "refused", "STOKER_REDIS_URL")},
 		{"cache Redis down", list("STOKER_CACHE_URL=redis://:s3cret@127.0.0.1:1/0"), status, exitFailed, list("cache Redis", "127.0.0.1:1", "refused", "STOKER_CACHE_URL")},
-		{"worker without its Redis", list("STOKER_REDIS_URL=redis://:s3cret@127.0.0.1:1/0"), list("worker"), exitFailed, list("127.0.0.1:1", "STOKER_REDIS_URL")},
 		{"snapshot URL with a password", list("STOKER_SNAPSHOT_URL=s3://ann:s3cret@bucket"), status, exitBadInput, list("STOKER_SNAPSHOT_URL", "AWS_ACCESS_KEY_ID")},
 		{"snapshot URL's secret shown", list("STOKER_SNAPSHOT_URL=s3://ann:s3cret@bucket"), list("config"), exitBadInput, list("STOKER_SNAPSHOT_URL")},
 		{"snapshot parameter", list("STOKER_SNAPSHOT_URL=s3://bucket?regoin=x"), status, exitBadInput, list("STOKER_SNAPSHOT_URL", `"regoin"`, "region=")},
