@@ -19,6 +19,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alphanode/stoker/cmd/stoker/remote"
 	"github.com/alphanode/stoker/cmd/stoker/web"
 	"github.com/alphanode/stoker/scheduler"
 	"github.com/alphanode/stoker/tasks"
@@ -60,7 +61,7 @@ func settings(t *testing.T) []string {
 	var buf bytes.Buffer
 	for _, room := range []any{
 		&tasks.Config{}, &worker.Config{}, &warm.Config{}, &origin.Config{}, &refresh.Config{}, &freshness.Config{},
-		&snapshot.Config{}, &release.Config{}, &governor.Config{}, &health.Config{}, &notify.Config{}, &scheduler.Config{}, &web.Config{},
+		&snapshot.Config{}, &release.Config{}, &governor.Config{}, &health.Config{}, &notify.Config{}, &scheduler.Config{}, &web.Config{}, &remote.Config{},
 	} {
 		if err := envconfig.Usagef("STOKER", room, &buf, "{{range .}}{{usage_key .}}\n{{end}}"); err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ func TestReadmeInFiveMinutes(t *testing.T) {
 	t.Parallel()
 	s := newShopOf(t, 200)
 	s.env = append(s.env, "STOKER_PLAN=", "STOKER_WATCH_FOR=0s", "TOKEN=a-token",
-		"STOKER_WEB_TOKENS_FILE="+s.file("tokens", tokenLine("cms", "invalidate", "a-token")))
+		"STOKER_WEB_TOKENS_FILE="+s.file("tokens", tokenLine("cms", "invalidate", "a-token")+tokenLine("ann", "operate", "b-token")))
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.URL.Path) }))
 	t.Cleanup(site.Close)
 
@@ -93,6 +93,9 @@ probes: {base: %q, paths: ["/", "/about"], count: 40}
 	g.run("stoker release activate r42 --wait              # refused without a passed one; then watched")
 	g.run("stoker rollback --wait                          # r41 again, with every edit since")
 	g.run("stoker release note r42 --html > r42.html       # what the next developer reads; without --html as Markdown")
+	g.words["https://stoker.example"], g.words["$HOME/.stoker_token"] = "http://"+s.listens(dev), s.file("token", "b-token")
+	g.export("export STOKER_API_URL=https://stoker.example STOKER_API_TOKEN_FILE=$HOME/.stoker_token")
+	g.says(g.run("stoker status"), "r41")
 	g.over()
 	note, err := os.ReadFile(filepath.Join(s.dir, "r42.html"))
 	if err != nil || !strings.Contains(string(note), "new tag pages") {
