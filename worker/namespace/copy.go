@@ -55,7 +55,7 @@ func (c *Cache) Copy(ctx context.Context, src, dst string, families []string, cu
 	if err != nil {
 		from = 0
 	}
-	for out, err := range ahead(cp.copied(ctx, from)) {
+	for out, err := range ahead(cp.copied(ctx, from), 0) {
 		if err != nil {
 			return cp.refused(ctx, err)
 		}

@@ -15,7 +15,7 @@
 // Reading is two works side by side: one lists keys, the other reads the values of those listed
 // before, each in slices of its own, while the caller deals with what was read last. Values travel
 // for longer than they are looked up, and so the server has something to do meanwhile. At most two
-// slices are with it at a time. What lies ready is bounded: a slice's keys and a slice's values.
+// slices are with it at a time. What lies ready is bounded: a slice's keys and eight slices' values.
 //
 // # Cursors
 //

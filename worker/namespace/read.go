@@ -132,6 +132,10 @@ func parseReadCursor(s string) (pass int, at string, err error) {
 	return pass, at, nil
 }
 
+// readyValues is how many slices of values lie ready, of a mebibyte at most each, so that who takes them may
+// be busy for some time with what it has, such as with compressing a block of an archive.
+const readyValues = 8
+
 // reading is one run of ReadFrom. Keys are listed, values read and entries handed out side by side,
 // each one step ahead of the next: the server need not wait for whoever takes what it has read.
 type reading struct {
@@ -143,7 +147,7 @@ type reading struct {
 
 // read does one pass of a reading, from a SCAN's cursor on.
 func (r reading) read(ctx context.Context, pass int, at uint64, fn func(parsed) error) error {
-	for p, err := range ahead(r.values(ctx, pass, at)) {
+	for p, err := range ahead(r.values(ctx, pass, at), readyValues) {
 		if err != nil {
 			return err
 		}
@@ -164,7 +168,7 @@ type parsed struct {
 // values reads the listed keys of a pass in slices.
 func (r reading) values(ctx context.Context, pass int, at uint64) iter.Seq2[parsed, error] {
 	return func(yield func(parsed, error) bool) {
-		for l, err := range ahead(r.list.keys(ctx, r.release, pass, at, r.names)) {
+		for l, err := range ahead(r.list.keys(ctx, r.release, pass, at, r.names), 0) {
 			for len(l.keys) > 0 && err == nil {
 				n := min(max(r.count, 1), len(l.keys))
 				p := parsed{next: l.next, whole: n == len(l.keys)}

@@ -190,7 +190,7 @@ func (s *site) benchVisitor(b *testing.B, pace tasks.Pace) {
 		{"snapshot", nil, func() { s.snapshot(pace) }},
 		{"carry", func() { s.Purge("r9"); s.rebirth("r9", release.New) }, func() { s.carry(pace) }},
 		{"restore", s.archive, func() { s.rollback(pace) }},
-		{"expire", func() { s.archive(); s.load("r1") }, func() { s.expire(pace) }},
+		{"expire", func() { s.rebirth("r1", release.Archived); s.load("r1") }, func() { s.expire(pace) }},
 	}
 	idle, busy := map[string][]float64{}, map[string][]float64{}
 	for range b.N {
