@@ -265,6 +265,7 @@ var (
 	anyTook   = regexp.MustCompile(`\d+(\.\d+)?(e-\d+)? ?(ns|µs|ms|s)\b|"[a-z0-9_]*(_ns|seconds|_ms|_at|^at|floor|now|epoch|bytes|bytes_estimated|size|value)": [^,\n]+`)
 	// A worker may be slow enough to be waited for, or be slowed down.
 	anyProgress = regexp.MustCompile(`(?m)^([a-z][A-Za-z0-9: ]*: \d+( of \d+)?|still queued: .*|work at .*)( \(.*\))?\n`)
+	onlyThat    = regexp.MustCompile(`(?m)^~+\n|^~+$`) // lines of it, and what an API's answer lacks of them
 	anySpace    = regexp.MustCompile(`[ \t]+`)
 )
 
@@ -274,7 +275,7 @@ func (in *install) steady(text string) string {
 	for _, r := range []*regexp.Regexp{anyProgress, anyTime, anyNumber, anyID, anyTook} {
 		text = r.ReplaceAllString(text, "~")
 	}
-	return anySpace.ReplaceAllString(text, " ")
+	return onlyThat.ReplaceAllString(anySpace.ReplaceAllString(text, " "), "")
 }
 
 // Commands say and do the same by the API as beside the Redises: two installations live through the same

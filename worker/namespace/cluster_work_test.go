@@ -278,9 +278,10 @@ func TestFailoversInMidWork(t *testing.T) {
 							t.Fatalf("%d replicas in step, %v", n, err)
 						}
 					}
-					calls, dead := 0, (*redistest.Server)(nil)
+					var calls atomic.Int64 // primaries are worked on side by side
+					var dead *redistest.Server
 					clusterWorks[name](t, f, func() {
-						if calls++; calls != 10 {
+						if calls.Add(1) != 10 {
 							return
 						}
 						s := c.Owner(f.tmpl.Key("r1", "k1"))
@@ -291,8 +292,8 @@ func TestFailoversInMidWork(t *testing.T) {
 							c.Promote(s)
 						}
 					})
-					if calls < 10 {
-						t.Errorf("only %d steps: no failover", calls)
+					if n := calls.Load(); n < 10 {
+						t.Errorf("only %d steps: no failover", n)
 					}
 					if dead != nil {
 						dead.Restart()

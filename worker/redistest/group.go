@@ -104,13 +104,14 @@ func StartReplica(t testing.TB, primary *Server, args ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := []string{"--replicaof", host + " " + port}
+	options := []string{"--replicaof", host + " " + port}
 	if password := primary.option("--requirepass"); password != "" {
-		own = append(own, "--masterauth", password)
+		options = append(options, "--masterauth", password)
 	}
-	s := Start(t, append(own, args...)...)
-	Eventually(t, "the replica to be in step", func() bool {
-		return strings.Contains(s.replication(), "master_link_status:up")
+	s := Start(t, append(options, args...)...)
+	_, own, _ := net.SplitHostPort(s.Addr)
+	Eventually(t, "the replica to be in step, and known to be", func() bool {
+		return strings.Contains(s.replication(), "master_link_status:up") && strings.Contains(primary.replication(), "port="+own+",state=online")
 	})
 	return s
 }
