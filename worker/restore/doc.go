@@ -11,7 +11,7 @@
 // # Archived
 //
 //  1. refuse unless the log reaches back to the snapshot's mark, every byte of the archive
-//     agrees with the checksums of the day when all of its entries were read, the cache Redis
+//     agrees with the checksums that its writer made, the cache Redis
 //     has room for it and knows the types in it; nothing was changed so far. A damaged archive
 //     is salvaged when that was asked for: the blocks that are whole come back, provided that
 //     all tag indexes are among them

@@ -58,8 +58,8 @@ type survey struct {
 	firstFields tasks.Bytes
 }
 
-// sound makes sure that the archive is whole and that the cache Redis can take it. Of one that was read
-// to its last entry when it was taken, the checksums tell that nothing of it has changed.
+// sound makes sure that the archive is whole and that the cache Redis can take it. Of one whose description
+// says what its entries need, the checksums tell that nothing has changed since it was written.
 // Only when the server has no room for all that needed then is it read for what is needed now.
 func (a reading) sound(ctx context.Context, job tasks.Job) error {
 	if a.d.Needs.Memory > 0 {
